@@ -1,0 +1,9 @@
+"""`python -m graticule`."""
+
+from __future__ import annotations
+
+import sys
+
+from graticule.cli import main
+
+sys.exit(main())

@@ -1,0 +1,195 @@
+"""The command line: one verb for each arrow of the flow. Every command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graticule import __version__
+from graticule.errors import GraticuleError, SettingError
+
+if TYPE_CHECKING:
+    from graticule.embed import Model
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    top = argparse.ArgumentParser(prog="graticule", description="Features for places: coordinates in, vectors out.")
+    top.add_argument("--version", action="version", version=f"graticule {__version__}")
+    volume = argparse.ArgumentParser(add_help=False)
+    volume.add_argument("-v", "--verbose", action="store_true", help="say more")
+    volume.add_argument("-q", "--quiet", action="store_true", help="only warnings and results")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[volume])
+
+    one = verb("quickstart", "run the whole main job on images and names that pip has brought")
+    one.add_argument("-o", "--out", type=Path, default=Path("quickstart"), help="folder for everything (default: quickstart)")
+
+    one = verb("prepare", "read raw data into tables with manifests")
+    one.add_argument("sources", nargs="+", metavar="NAME=PATH", help="modality and where it is: text=dump.xml.bz2 image=patches/")
+    one.add_argument("--to", type=Path, required=True, help="folder for the tables")
+    one.add_argument("--set", nargs="+", default=[], metavar="NAME.OPTION=VALUE", help="options of a reader: image.crop=64")
+
+    one = verb("train", "train a recipe on prepared data")
+    one.add_argument("recipe", help="imagebind, cyclic, melt, all-to-all, satclip, geoclip or csp")
+    one.add_argument("data", type=Path, help="folder of prepared data")
+    one.add_argument("--to", type=Path, required=True, help="folder for the run")
+    one.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings: steps=3000 location=harmonics")
+
+    one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
+    one.add_argument("table", type=Path, help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees")
+    one.add_argument("-o", "--out", type=Path, required=True, help="GeoParquet file to write")
+    one.add_argument("--model", type=Path, help="folder of a run (default: the model inside the package)")
+    one.add_argument("--lon", help="name of the longitude column")
+    one.add_argument("--lat", help="name of the latitude column")
+
+    one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
+    one.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the model inside the package)")
+    one.add_argument("--lon", type=float, help="longitude of the place asked for, degrees")
+    one.add_argument("--lat", type=float, help="latitude of the place asked for, degrees")
+    one.add_argument("--text", help="a text as the question")
+    one.add_argument("--image", type=Path, help="a picture or raster patch as the question")
+    one.add_argument("--answer", default="place", metavar="MODALITY", help="place (default) or a modality of the run")
+    one.add_argument("--places", type=Path, help="table of places to answer with (default: an even lattice of the Earth)")
+    one.add_argument("-k", type=int, default=5, help="number of answers (default: 5)")
+
+    one = verb("evaluate", "score embeddings on tasks, beside the baselines")
+    one.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs (default: the model inside)")
+    one.add_argument("--tasks", required=True, help="folder of NAME.parquet + NAME.json, or FOLDER:NAME,NAME,...")
+    one.add_argument("--split", default="random,blocks", help="random, blocks (default: both)")
+    one.add_argument("--probe", default="ridge", help="ridge, logistic, knn (default: ridge)")
+    one.add_argument("-o", "--out", type=Path, help="folder for scores.parquet, scores.json and table.md")
+
+    one = verb("map", "draw a run's vectors over the world as one offline page")
+    one.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the model inside the package)")
+    one.add_argument("-o", "--out", type=Path, default=Path("map.html"), help="page to write (default: map.html)")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 1 an error of the data or settings, 2 wrong usage."""
+    asked = parser().parse_args(arguments)
+    level = logging.DEBUG if asked.verbose else logging.WARNING if asked.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    for noisy in ("rasterio", "urllib3", "pystac_client", "PIL", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return COMMANDS[asked.verb](asked)
+    except GraticuleError as error:
+        sys.stderr.write(f"graticule {asked.verb}: {error}\n")
+        return 1
+    except FileNotFoundError as error:
+        sys.stderr.write(f"graticule {asked.verb}: {error.filename or error} does not exist.\n")
+        return 1
+
+
+def say(text: object) -> None:
+    """A result, on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def pairs(items: list[str]) -> dict[str, str]:
+    """KEY=VALUE texts as a dictionary."""
+    for item in items:
+        if "=" not in item:
+            raise SettingError(f"Expected KEY=VALUE, got {item!r}.")
+    return dict(item.split("=", 1) for item in items)
+
+
+def _prepare(asked: argparse.Namespace) -> int:
+    from graticule import read
+    from graticule.data.store import prepare
+    from graticule.settings import literal
+
+    options: dict[str, dict[str, object]] = {}
+    for key, value in pairs(asked.set).items():
+        name, _, option = key.partition(".")
+        options.setdefault(name, {})[option] = literal(value)
+    named = pairs(asked.sources)
+    if stray := set(options) - set(named):
+        raise SettingError(f"--set {sorted(stray)[0]}....: no such modality; given are {', '.join(named)}.")
+    say(prepare({name: read.source(path, **options.get(name, {})) for name, path in named.items()}, to=asked.to))
+    return 0
+
+
+def _train(asked: argparse.Namespace) -> int:
+    from graticule.runs import train
+
+    model = train(asked.recipe, asked.data, to=asked.to, **pairs(asked.set))
+    say(f"{model.folder}: {asked.recipe}, {model.dim}-d, trained in {model.about['seconds']:.0f} s")
+    return 0
+
+
+def _model(run: Path | None) -> Model:
+    from graticule.embed import load
+
+    return load(run)
+
+
+def _embed(asked: argparse.Namespace) -> int:
+    from graticule.embed import embed_table
+
+    rows = embed_table(_model(asked.model), asked.table, asked.out, lon=asked.lon, lat=asked.lat)
+    say(f"{asked.out}: {rows:,} rows")
+    return 0
+
+
+def _nearest(asked: argparse.Namespace) -> int:
+    from graticule.cli.picture import read_picture
+    from graticule.geo.coords import lonlat
+    from graticule.nearest import gallery, nearest, question
+
+    model = _model(asked.run)
+    image = None if asked.image is None else read_picture(model, asked.image)
+    vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image)
+    place = None if asked.lon is None else lonlat(lon=[asked.lon], lat=[asked.lat])
+    for found in nearest(vector, gallery(model, asked.answer, table=asked.places), asked.k, place=place):
+        away = "" if found.distance_km is None else f"  {found.distance_km:8,.0f} km"
+        say(f"{found.similarity:6.3f}  {found.lat:8.3f} {found.lon:9.3f}{away}  {found.name}")
+    return 0
+
+
+def _evaluate(asked: argparse.Namespace) -> int:
+    from graticule.evaluation.runs import evaluate
+
+    folder, _, names = asked.tasks.partition(":")
+    report = evaluate(
+        asked.runs or None,
+        tasks=[n for n in names.split(",") if n] or None,
+        folder=Path(folder),
+        split=tuple(asked.split.split(",")),
+        probes=tuple(asked.probe.split(",")),
+    )
+    if asked.out is not None:
+        report.write(asked.out)
+    say(report)
+    return 0
+
+
+def _map(asked: argparse.Namespace) -> int:
+    from graticule.web.show import model_map
+
+    say(model_map(_model(asked.run), asked.out))
+    return 0
+
+
+def _quickstart(asked: argparse.Namespace) -> int:
+    from graticule.cli.quickstart import quickstart
+
+    return quickstart(asked.out)
+
+
+COMMANDS = {
+    "embed": _embed,
+    "evaluate": _evaluate,
+    "map": _map,
+    "nearest": _nearest,
+    "prepare": _prepare,
+    "quickstart": _quickstart,
+    "train": _train,
+}

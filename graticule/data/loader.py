@@ -1,0 +1,71 @@
+"""Which rows make the next batch: shuffled epochs per modality, a pure function of seed and draw number."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from graticule.errors import DataError
+from graticule.geo.coords import chord, unit_sphere
+from graticule.geo.placed import Batch, Placed
+
+
+@dataclass
+class EpochSampler:
+    """Draw number k of a modality of `rows` rows: every row once an epoch, shuffled anew each epoch.
+
+    Stateless but for a cache, so that a resumed run draws what the uninterrupted one would have drawn.
+    The last rows % size rows of a shuffle wait for the next epoch; a modality smaller than `size` is
+    drawn whole.
+    """
+
+    name: str
+    rows: int
+    size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.rows == 0:
+            raise DataError(f"Modality {self.name!r} has 0 rows: nothing can be drawn from it.")
+        self.size = min(self.size, self.rows)
+        self.draws_per_epoch = self.rows // self.size
+        self._shuffle: tuple[int, NDArray[np.int64]] | None = None
+
+    def draw(self, number: int) -> NDArray[np.int64]:
+        """(size,) row numbers of the draw with this number."""
+        epoch, place = divmod(number, self.draws_per_epoch)
+        if self._shuffle is None or self._shuffle[0] != epoch:
+            rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), epoch])
+            self._shuffle = (epoch, rng.permutation(self.rows))
+        return self._shuffle[1][place * self.size : (place + 1) * self.size]
+
+
+def colocate(sources: Batch, *, within_km: float) -> Batch:
+    """Only rows that share their place: row i of every modality lies within `within_km` of row i of the first.
+
+    Each row of the first modality takes the nearest row of every other one; rows without a partner in
+    all modalities are left out. For the all-to-all objective.
+    """
+    first, *others = sources.items()
+    anchor = unit_sphere(first[1].lonlat)
+    keep = np.ones(len(anchor), dtype=bool)
+    partners = {first[0]: np.arange(len(anchor))}
+    for name, rows in others:
+        distance, nearest = cKDTree(unit_sphere(rows.lonlat)).query(anchor, distance_upper_bound=chord(within_km) + 1e-12)
+        keep &= np.isfinite(distance)
+        partners[name] = nearest
+    if not keep.any():
+        raise DataError(f"No place within {within_km:g} km is shared by {', '.join(sources)}.")
+    return {name: rows.take(partners[name][keep]) for name, rows in sources.items()}
+
+
+def without_neighbours(rows: Placed, places: NDArray[np.float64], *, within_km: float) -> NDArray[np.int64]:
+    """Numbers of the rows farther than `within_km` from all of `places`: what may be trained on when these are held out."""
+    if len(places) == 0 or len(rows) == 0:
+        return np.arange(len(rows))
+    distance, _ = cKDTree(unit_sphere(places)).query(unit_sphere(rows.lonlat))
+    return np.flatnonzero(distance > chord(within_km))

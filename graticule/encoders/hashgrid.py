@@ -1,0 +1,74 @@
+"""Multi-resolution hash grid over the unit sphere: learnable local detail; numpy or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from graticule.errors import SettingError
+from graticule.geo.arrays import namespace
+
+PRIMES = (1, 2_654_435_761, 805_459_861)  # Mueller 2022, eq. 4
+
+
+def geometric_resolutions(levels: int, coarsest: int, finest: int) -> tuple[int, ...]:
+    """Cells per axis of every level, from `coarsest` to `finest` in geometric steps (Mueller 2022, eq. 2-3)."""
+    if levels < 1 or not 1 <= coarsest <= finest:
+        raise SettingError(
+            "A hash grid needs 1 level or more and 1 <= coarsest <= finest, "
+            f"got levels={levels}, coarsest={coarsest}, finest={finest}."
+        )
+    return tuple(int(cells) for cells in np.round(np.geomspace(coarsest, finest, levels)))
+
+
+def hash_grid(xyz: Any, tables: Any, resolutions: Sequence[int], smooth: bool = False) -> Any:
+    """Interpolated table rows at points of the cube [-1, 1]^3.
+
+    (n, 3) points, (levels, entries, features) tables -> (n, levels * features), in the dtype of the tables.
+    `resolutions` are the cells per axis of every level, ascending; `entries` is a power of two. A level whose
+    corners fit into its table is indexed directly, a finer one by the spatial hash of Mueller 2022, eq. 4.
+    Interpolation is trilinear, with `smooth` by smoothstep weights (continuous first derivatives). Gradients
+    flow to the tables, not to the points.
+    """
+    xp = namespace(xyz)
+    make = {} if xp is np else {"device": xyz.device}
+    levels, entries, features = tables.shape
+    cells = np.array(resolutions)
+    dense = int(((cells + 1) ** 3 <= entries).sum())  # the first levels
+    strides = np.array([(1, c + 1, (c + 1) ** 2) if i < dense else PRIMES for i, c in enumerate(cells)], dtype=np.int64)
+    first = xp.asarray(np.arange(levels)[:, None] * entries, **make)
+
+    numbers, shares = [], []  # for each axis, of the lower and the upper corner: (levels, n)
+    for axis in range(3):
+        position = (xyz[:, axis] + 1) * xp.asarray(cells[:, None] / 2, **make)
+        low = xp.minimum(xp.floor(position), xp.asarray(cells[:, None] - 1.0, **make))
+        share = xp.asarray(position - low, dtype=tables.dtype)
+        share = share * share * (3 - 2 * share) if smooth else share
+        number, stride = xp.asarray(low, dtype=xp.int64), xp.asarray(strides[:, axis, None], **make)
+        numbers.append((number * stride, (number + 1) * stride))
+        shares.append((1 - share, share))
+
+    index, weight = [], []
+    for sides in product((0, 1), repeat=3):
+        x, y, z = (number[side] for number, side in zip(numbers, sides, strict=True))
+        hashed = (x[dense:] ^ y[dense:] ^ z[dense:]) & (entries - 1)
+        index.append(xp.concatenate([x[:dense] + y[:dense] + z[:dense], hashed], 0) + first)
+        x, y, z = (share[side] for share, side in zip(shares, sides, strict=True))
+        weight.append(x * y * z)
+    rows = _weighted_rows(tables, xp.stack(index, -1), xp.stack(weight, -1))  # (levels, n, features)
+    return rows.swapaxes(0, 1).reshape(len(xyz), levels * features)
+
+
+def _weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
+    """Sum over k of weight[..., k] * row index[..., k] of all tables laid end to end."""
+    table = tables.reshape(-1, tables.shape[-1])
+    if isinstance(table, np.ndarray):
+        return np.einsum("...k,...kf->...f", weight, table[index])
+    from graticule.encoders.weighted_rows import WeightedRows
+
+    bags, corners = index.shape[:-1].numel(), index.shape[-1]
+    rows = WeightedRows.apply(table, index.reshape(bags, corners), weight.reshape(bags, corners))  # type: ignore[no-untyped-call]
+    return rows.reshape(*index.shape[:-1], table.shape[-1])

@@ -1,0 +1,144 @@
+"""Location encoders: a basis of functions of a place and a network over it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graticule.encoders.bases import Basis, basis_options, build_basis
+from graticule.encoders.bodies import body as build_body
+from graticule.encoders.bodies import body_options
+from graticule.encoders.harmonics import check_degree, harmonics
+from graticule.errors import SettingError, unknown
+from graticule.geo.coords import fibonacci_lattice
+
+DEFAULTS: dict[str, Any] = {"body": "residual-mlp", "dim": 256, "low_frequency": 0, "seed": 0}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "satclip": {
+        "name": "harmonics",
+        "body": "siren",
+        "max_degree": 9,
+        "width": 512,
+        "depth": 2,
+        "w0_first": 30.0,
+        "w0": 1.0,
+        "dropout": 0.5,
+        "input_variance": 1 / 3,
+        "dim": 256,
+    },
+    "geoclip": {"name": "equal-earth", "body": "capsules", "width": 1024, "depth": 3, "dim": 512},
+    "csp": {"name": "space2vec", "body": "residual-mlp", "activation": "relu", "width": 512, "depth": 1, "dim": 256},
+}
+
+
+class BasisLayer(nn.Module):
+    """A basis whose learnable arrays are parameters and whose random arrays are buffers."""
+
+    def __init__(self, basis: Basis) -> None:
+        super().__init__()
+        self.basis = basis
+        for name, array in basis.arrays().items():
+            if name in basis.learned:
+                self.register_parameter(name, nn.Parameter(torch.from_numpy(array)))
+            else:
+                self.register_buffer(name, torch.from_numpy(array))
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(n, 2) lon/lat degrees float64 -> (n, basis.dim)."""
+        arrays = dict(self.named_parameters()) | dict(self.named_buffers())
+        return self.basis(points, arrays)  # type: ignore[no-any-return]
+
+
+class LocationEncoder(nn.Module):
+    """(n, 2) lon/lat degrees float64 -> (n, dim) float32: body(basis(points)).
+
+    With `low_frequency` of 1 or more, harmonics up to that degree are carried past the body: a linear map
+    of them is added to the output, so broad gradients reach the embedding whatever the body makes of the rest.
+    `config` holds JSON types; `location_encoder(**config)` and the state_dict give the same encoder again.
+    """
+
+    def __init__(self, basis: Basis, body: nn.Module, dim: int, low_frequency: int, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.basis = BasisLayer(basis)
+        self.body = body
+        self.low_frequency = low_frequency
+        self.skip = nn.Linear((low_frequency + 1) ** 2, dim, bias=False) if low_frequency else None
+        self._dim, self._config = dim, config
+
+    @property
+    def dim(self) -> int:
+        """Length of one embedding."""
+        return self._dim
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All settings in JSON types; a copy."""
+        return json.loads(json.dumps(self._config))  # type: ignore[no-any-return]
+
+    @property
+    def seamless(self) -> bool:
+        """Continuous at the antimeridian and the poles?"""
+        return self.basis.basis.seamless
+
+    def features(self, points: Tensor) -> Tensor:
+        """(n, 2) lon/lat degrees -> (n, basis.dim), what the body sees; constant unless the basis is learned."""
+        return self.basis(points)  # type: ignore[no-any-return]
+
+    def forward(self, points: Tensor, features: Tensor | None = None) -> Tensor:
+        """(n, 2) lon/lat degrees float64 -> (n, dim); `features` may be handed in if computed before."""
+        columns = self.features(points) if features is None else features
+        out = self.body(columns.to(next(self.body.parameters()).dtype))
+        if self.skip is not None:
+            low = harmonics(points, self.low_frequency)
+            out = out + self.skip(low.to(self.skip.weight.dtype))
+        return out.float()  # type: ignore[no-any-return]
+
+
+def location_encoder(
+    name: str = "harmonics",
+    *,
+    body: str | None = None,
+    dim: int | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    low_frequency: int | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> LocationEncoder:
+    """The encoder on the basis `name`, several bases joined by "+" (`"harmonics+hash-grid"`), or a preset.
+
+    What is not given comes from the preset (as far as another body knows it), else from DEFAULTS (residual-mlp, 256 dimensions, no low-frequency
+    path, seed 0), else from the basis or the body. `options` are settings of the basis (`max_degree=40`) or of
+    the body (`dropout=0.5`). The same arguments give the same weights; the global random state is left alone.
+
+    Raises SettingError for an unknown name or option, with the nearest valid ones.
+    """
+    named = {"body": body, "dim": dim, "width": width, "depth": depth, "low_frequency": low_frequency, "seed": seed}
+    given = options | {key: value for key, value in named.items() if value is not None}
+    settings = DEFAULTS | PRESETS.get(name, {"name": name}) | given
+    main = {key: settings.pop(key) for key in ("name", *DEFAULTS)}
+    of_basis, of_body = basis_options(main["name"], also_valid=PRESETS), body_options(main["body"])
+    valid = of_basis | of_body
+    for option in settings.keys() & given.keys() - valid.keys():
+        raise unknown(f"option of {main['name']!r} with body {main['body']!r}", option, valid)
+    if main["dim"] < 1:
+        raise SettingError(f"A location encoder needs a dim of 1 or more, got {main['dim']}.")
+    check_degree(main["low_frequency"])
+    basis = build_basis(main["name"], seed=main["seed"], **{k: v for k, v in settings.items() if k in of_basis})
+    body_settings = of_body | {key: value for key, value in settings.items() if key in of_body}
+    if "input_variance" in of_body and "input_variance" not in settings:
+        body_settings["input_variance"] = max(1e-2, _mean_square(basis))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(main["seed"])
+        network = build_body(main["body"], basis.dim, main["dim"], **body_settings)
+        config = main | {k: v for k, v in basis.settings().items() if k != "seed"} | body_settings
+        return LocationEncoder(basis, network, main["dim"], main["low_frequency"], config)
+
+
+def _mean_square(basis: Basis) -> float:
+    """Mean square of the basis over the sphere and its columns."""
+    return float((basis(fibonacci_lattice(1000)) ** 2).mean())

@@ -1,0 +1,23 @@
+"""What every trunk offers: raw contents of one modality in, features out, run once and cached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Trunk(Protocol):
+    """A frozen encoder of raw contents. `kind` is the kind of content it reads: text, image, photo."""
+
+    kind: str
+
+    def identity(self) -> dict[str, Any]:
+        """Everything the features depend on, in JSON types: name, settings, hash of the weights."""
+        ...
+
+    def __call__(self, contents: Sequence[Any]) -> NDArray[np.float32]:
+        """`n` contents -> (n, dim) float32 features; the result of a row never depends on its neighbours."""
+        ...

@@ -1,0 +1,54 @@
+"""Placed data: rows of one modality, each with its own coordinate. Modalities need not share places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graticule.errors import DataError
+from graticule.geo.coords import Points
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths: row i is `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: Any
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, rows: NDArray[np.int64]) -> Ragged:
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[index], offsets)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Rows of ONE modality: `lonlat` (n, 2) float64 degrees, `features` (n, ...) or Ragged, `ids` (n,) or None."""
+
+    lonlat: Points
+    features: Any
+    ids: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        for what, rows in (("features", self.features), ("ids", self.ids)):
+            if rows is not None and len(rows) != len(self.lonlat):
+                raise DataError(f"Placed needs one row of {what} a place: {len(self.lonlat)} places, {len(rows)} {what}.")
+
+    def __len__(self) -> int:
+        return len(self.lonlat)
+
+    def take(self, rows: NDArray[np.int64]) -> Placed:
+        """The rows with these numbers, in this order."""
+        features = self.features.take(rows) if isinstance(self.features, Ragged) else self.features[rows]
+        return Placed(self.lonlat[rows], features, None if self.ids is None else self.ids[rows])
+
+
+Batch = dict[str, Placed]

@@ -1,0 +1,81 @@
+"""The trunk pass: prepared rows -> features, once, cached on disk in float16 under a hash of rows and trunk."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graticule.data.store import Table
+from graticule.encoders.trunk import Trunk
+from graticule.errors import DataError
+from graticule.files import atomic_write, digest_file, digest_json, read_json, write_json
+from graticule.geo.placed import Placed
+from graticule.progress import Progress
+
+logger = logging.getLogger(__name__)
+CHUNK = 256  # contents given to a trunk at once; its result for a row does not depend on the others
+
+
+def cached_features(table: Table, trunk: Trunk) -> Placed:
+    """Features of all rows of a table by a frozen trunk: (n, dim) float16 with the rows' places and ids.
+
+    Computed part by part; each finished part is kept, so that a killed pass goes on where it was. A
+    damaged part is named in a warning and computed again.
+    """
+    if trunk.kind != table.kind:
+        raise DataError(f"Modality {table.name!r} holds {table.kind} rows, but its trunk reads {trunk.kind}.")
+    identity = {"trunk": trunk.identity(), "table": table.fingerprint}
+    folder = table.folder / "features" / digest_json(identity)
+    index_path = folder / "features.json"
+    index = read_json(index_path) if index_path.exists() else {**identity, "parts": {}}
+    features = []
+    with Progress(f"features of {table.name}", len(table)) as progress:
+        for part in table.parts():
+            path = folder / f"{Path(part['file']).stem}.npy"
+            if not _is_whole(path, index["parts"].get(path.name)):
+                values = _compute(table, part, trunk, progress)
+                atomic_write(path, lambda temporary, values=values: _save(temporary, values))
+                index["parts"][path.name] = digest_file(path)
+                write_json(index_path, index)
+            else:
+                progress.advance(part["rows"])
+            features.append(np.load(path, mmap_mode="r"))
+    return Placed(table.lonlat, np.concatenate(features), table.ids)
+
+
+def _save(path: Path, values: NDArray[np.float16]) -> None:
+    with path.open("wb") as file:
+        np.save(file, values)
+
+
+def _is_whole(path: Path, digest: str | None) -> bool:
+    if digest is None or not path.exists():
+        return False
+    if digest_file(path) == digest:
+        return True
+    logger.warning("%s is damaged and is computed again.", path)
+    return False
+
+
+def _compute(table: Table, part: dict[str, Any], trunk: Trunk, progress: Progress) -> NDArray[np.float16]:
+    contents = table.contents(part)
+    chunks = []
+    for start in range(0, len(contents), CHUNK):
+        chunk = trunk(contents[start : start + CHUNK])
+        if not np.isfinite(chunk).all() or np.abs(chunk).max(initial=0) > np.finfo(np.float16).max:
+            raise DataError(f"The trunk gave values that float16 cannot hold for {table.folder / part['file']}, rows {start}...")
+        chunks.append(chunk.astype(np.float16))
+        progress.advance(len(chunk))
+    return np.concatenate(chunks)
+
+
+def raw_features(table: Table) -> Placed:
+    """The rows' own arrays as features (n, bands, height, width), for a trunk that trains with the run."""
+    if table.kind != "image":
+        raise DataError(f"Only image rows can feed a trainable trunk; modality {table.name!r} holds {table.kind}.")
+    arrays = [np.stack([np.asarray(c) for c in table.contents(part)]) for part in table.parts()]
+    return Placed(table.lonlat, np.concatenate(arrays), table.ids)

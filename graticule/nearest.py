@@ -1,0 +1,114 @@
+"""A place, a text or a picture as the question; places or rows of any modality as the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graticule.data.store import Table
+from graticule.embed import Model, Vectors
+from graticule.errors import DataError, SettingError
+from graticule.geo.coords import Points, fibonacci_lattice, great_circle_km, lonlat
+from graticule.learners.features import cached_features, raw_features
+
+PLACES = 50_000  # lattice points when no table of places is given: about 100 km apart
+LABEL = 60  # characters of a text shown
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What can be found: one row each with a name, a place and a vector."""
+
+    modality: str
+    names: list[str]
+    lonlat: Points
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Found:
+    """One answer: name, place in degrees, cosine similarity to the question, distance in km from a place asked for."""
+
+    name: str
+    lon: float
+    lat: float
+    similarity: float
+    distance_km: float | None = None
+
+
+def gallery(model: Model, modality: str = "place", *, table: Path | None = None) -> Gallery:
+    """The rows of a modality that the model was trained on, or places: of `table`, else an even lattice of the Earth."""
+    if modality == "place":
+        names, points = _places(table)
+        return Gallery(modality, names, points, model.embed_points(points))
+    entry = model.about["data"].get(modality)
+    if entry is None or not (Path(entry["folder"]) / "manifest.json").exists():
+        raise DataError(
+            f"The rows of {modality!r} that this model was trained on are not on this machine; "
+            f"it knows {', '.join(model.modalities)}. Ask for places instead."
+        )
+    rows = Table(modality, Path(entry["folder"]))
+    trunk = model.trunk(modality)
+    features = raw_features(rows) if trunk is None else cached_features(rows, trunk)
+    return Gallery(modality, _labels(rows), rows.lonlat, model.embed_features(modality, features.features))
+
+
+def _labels(rows: Table) -> list[str]:
+    if rows.kind != "text":
+        return [str(i) for i in rows.ids]
+    texts = (str(text) for text in rows.all_contents())
+    return [text if len(text) <= LABEL else text[: LABEL - 1] + "…" for text in texts]
+
+
+def _places(table: Path | None) -> tuple[list[str], Points]:
+    if table is None:
+        points = fibonacci_lattice(PLACES)
+        return [f"{abs(y):.1f}{'NS'[y < 0]} {abs(x):.1f}{'EW'[x < 0]}" for x, y in points], points
+    from graticule.data.tables import read_points
+
+    names: list[str] = []
+    parts = []
+    for rows, points in read_points(table):
+        column = next((c for c in ("name", "title", "id") if c in rows.schema.names), None)
+        names += [str(v) for v in rows[column].to_pylist()] if column else [f"row {len(names) + i}" for i in range(len(points))]
+        parts.append(points)
+    return names, np.concatenate(parts) if parts else lonlat(lon=[], lat=[])
+
+
+def question(
+    model: Model, *, lon: float | None = None, lat: float | None = None, text: str | None = None, image: Any = None
+) -> Vectors:
+    """(dim,) vector of exactly one of: a place (lon and lat in degrees), a text, a picture (bytes or an array)."""
+    place = lon is not None or lat is not None
+    if place + (text is not None) + (image is not None) != 1 or (place and (lon is None or lat is None)):
+        raise SettingError("Ask with exactly one of: lon and lat together, text, or image.")
+    if place:
+        return model.embed(lon=[lon], lat=[lat])[0]
+    kinds = ("text",) if text is not None else ("photo", "image")
+    return model.embed_contents(_modality(model, kinds), [text if text is not None else image])[0]
+
+
+def _modality(model: Model, kinds: tuple[str, ...]) -> str:
+    for name in model.modalities:
+        if model.about["data"][name]["kind"] in kinds:
+            return name
+    raise SettingError(f"This model knows {', '.join(model.modalities)}; none of them reads {' or '.join(kinds)}.")
+
+
+def nearest(asked: NDArray[Any], among: Gallery, k: int = 5, *, place: Points | None = None) -> list[Found]:
+    """The k rows of a gallery most similar (cosine) to the (dim,) vector `asked`, best first.
+
+    `place` (1, 2) adds each answer's great-circle distance from there.
+    """
+    unit = among.vectors / np.maximum(np.linalg.norm(among.vectors, axis=1, keepdims=True), 1e-12)
+    scores = unit @ (asked / max(float(np.linalg.norm(asked)), 1e-12))
+    best = np.argsort(-scores, kind="stable")[:k]
+    found = []
+    for i in best:
+        away = None if place is None else float(great_circle_km(place, among.lonlat[i : i + 1])[0])
+        found.append(Found(among.names[i], *map(float, among.lonlat[i]), float(scores[i]), away))
+    return found

@@ -1,0 +1,157 @@
+"""Named runs. The architectures differ HERE: an objective and a list of phases, on the same data and encoders.
+
+    imagebind   one symmetric InfoNCE a modality against location, all modalities every step
+    cyclic      the modalities take turns; location trains throughout, or stays frozen
+    melt        all pairs of all modalities in one softmax
+    all-to-all  every two of {location, modalities}, for rows that are co-located
+    satclip, geoclip, csp   the binary baselines: one modality, their encoder, loss and negatives
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from graticule.encoders.location import LocationEncoder
+from graticule.encoders.towers import Tower
+from graticule.errors import SettingError, unknown
+from graticule.learners.contrastive import ContrastiveLearner
+from graticule.learners.places import PlaceQueue, RandomPlaces
+from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, PairwiseInfoNCE
+from graticule.settings import Settings
+from graticule.training.trainer import Phase
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe puts together: the encoders and how many rows each modality has."""
+
+    location: LocationEncoder
+    towers: dict[str, Tower]
+    rows: dict[str, int]
+    settings: Settings
+
+
+Recipe = Callable[[Parts], tuple[ContrastiveLearner, list[Phase]]]
+
+
+def _learner(parts: Parts, objective: Any, **options: Any) -> ContrastiveLearner:
+    weights = {"contrast": parts.settings.contrast, "regression": parts.settings.regression}
+    return ContrastiveLearner(parts.location, parts.towers, objective, **weights, **options)
+
+
+def _temperature(parts: Parts) -> dict[str, Any]:
+    return {"temperature": parts.settings.temperature, "learn_temperature": parts.settings.learn_temperature}
+
+
+def _or(value: bool | None, default: bool) -> bool:
+    return default if value is None else value
+
+
+def imagebind(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """Adapted ImageBind: every modality, every step, each bound to location by its own InfoNCE.
+
+    `graticule train imagebind DATA --to RUN`
+    """
+    symmetric = _or(parts.settings.symmetric, True)
+    objective = PairwiseInfoNCE(list(parts.towers), symmetric=symmetric, **_temperature(parts))
+    return _learner(parts, objective), [Phase(tuple(parts.towers))]
+
+
+def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """Cyclic training: one modality at a time, by turns of `every` steps or epochs; location is the fixed point.
+
+    `freeze_location=true` is the second reading: the position weights stand still, at their random
+    initialisation or as another run (`start=RUN`) left them, and only the towers move.
+
+    `graticule train cyclic DATA --to RUN --set every=20`
+    """
+    settings = parts.settings
+    if settings.cycle not in ("steps", "epochs") or settings.every < 1:
+        raise SettingError(f"cycle must be steps or epochs and every at least 1, got {settings.cycle!r}, {settings.every}.")
+
+    def length(name: str) -> int:
+        epoch = max(1, parts.rows[name] // settings.batch_size)
+        return settings.every * (epoch if settings.cycle == "epochs" else 1)
+
+    frozen = (r"location\.",) if settings.freeze_location else ()
+    objective = PairwiseInfoNCE(list(parts.towers), symmetric=_or(settings.symmetric, True), **_temperature(parts))
+    return _learner(parts, objective), [Phase((name,), length(name), frozen) for name in parts.towers]
+
+
+def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """Modified NT-Xent: every modality, every step, the pairs of all modalities in one softmax.
+
+    `graticule train melt DATA --to RUN`
+    """
+    symmetric = _or(parts.settings.symmetric, False)
+    objective = MultiPairNTXent(list(parts.towers), symmetric=symmetric, **_temperature(parts))
+    return _learner(parts, objective), [Phase(tuple(parts.towers))]
+
+
+def all_to_all(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """All-to-all InfoNCE over location and modalities, for rows that share their place (within `within_km`).
+
+    `graticule train all-to-all DATA --to RUN --set within_km=1`
+    """
+    objective = AllToAllInfoNCE(list(parts.towers), **_temperature(parts))
+    return _learner(parts, objective), [Phase(tuple(parts.towers), paired=True)]
+
+
+def satclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """SatCLIP (Klemmer 2023): harmonics and SIREN, symmetric InfoNCE, one image modality.
+
+    `graticule train satclip DATA --to RUN --set modalities=image`
+    """
+    objective = PairwiseInfoNCE(_one(parts), **_temperature(parts))
+    return _learner(parts, objective), [Phase(tuple(parts.towers))]
+
+
+def geoclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """GeoCLIP (Vivanco Cepeda 2023): Equal Earth Fourier features, image finds place, a queue of earlier places.
+
+    `graticule train geoclip DATA --to RUN --set modalities=image`
+    """
+    objective = PairwiseInfoNCE(_one(parts), symmetric=False, **_temperature(parts))
+    return _learner(parts, objective, other_places=PlaceQueue(parts.settings.queue)), [Phase(tuple(parts.towers))]
+
+
+def csp(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """CSP (Mai 2023): in-batch, random-place and dropout-view negatives, one image modality.
+
+    `graticule train csp DATA --to RUN --set modalities=image`
+    """
+    objective = CspLoss(_one(parts), **_temperature(parts))
+    places = RandomPlaces(parts.settings.random_places)
+    return _learner(parts, objective, other_places=places, second_view=True), [Phase(tuple(parts.towers))]
+
+
+def _one(parts: Parts) -> list[str]:
+    if len(parts.towers) != 1:
+        names = ", ".join(parts.towers)
+        raise SettingError(f"A binary recipe ties one modality to location, got {names}: choose by --set modalities=NAME.")
+    return list(parts.towers)
+
+
+RECIPES: dict[str, Recipe] = {
+    "imagebind": imagebind,
+    "cyclic": cyclic,
+    "melt": melt,
+    "all-to-all": all_to_all,
+    "satclip": satclip,
+    "geoclip": geoclip,
+    "csp": csp,
+}
+DEFAULTS: dict[str, Settings] = {
+    "satclip": Settings(location="satclip"),
+    "geoclip": Settings(location="geoclip", batch_size=256, queue=1024),
+    "csp": Settings(location="csp", random_places=1024),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by its name; unknown names are answered with the nearest valid ones."""
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]

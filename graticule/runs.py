@@ -1,0 +1,183 @@
+"""From prepared data to a trained run: recipe, settings and data come together here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import graticule
+from graticule.data.loader import colocate, without_neighbours
+from graticule.data.store import Dataset, Table, open_dataset
+from graticule.data.tables import read_points
+from graticule.embed import FORMAT, Model, load
+from graticule.encoders.location import LocationEncoder, location_encoder
+from graticule.encoders.towers import Tower, tower, trunk
+from graticule.errors import DataError, SettingError, unknown
+from graticule.files import digest_file, digest_json, read_json, write_json
+from graticule.geo.placed import Batch, Placed
+from graticule.learners.contrastive import ContrastiveLearner
+from graticule.learners.features import cached_features, raw_features
+from graticule.recipes import DEFAULTS, Parts, recipe
+from graticule.settings import Settings, parse_settings
+from graticule.training.checkpoint import save_tensors
+from graticule.training.trainer import Schedule, fit
+
+logger = logging.getLogger(__name__)
+DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics"}
+
+
+def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: Any) -> Model:
+    """Train the recipe `name` on prepared data into the folder `to`; returns the finished model.
+
+    Settings are those of `graticule.settings.Settings`. A folder that holds the same finished run is
+    loaded; an unfinished one goes on from its last checkpoint; any other run is refused.
+    """
+    make = recipe(name)
+    resolved = parse_settings(settings, DEFAULTS.get(name))
+    dataset = data if isinstance(data, Dataset) else open_dataset(data)
+    folder = Path(to)
+    tables = _chosen(dataset, resolved)
+    if resolved.threads:
+        torch.set_num_threads(resolved.threads)
+    about = {
+        "format": FORMAT,
+        "graticule": graticule.__version__,
+        "name": folder.name,
+        "recipe": name,
+        "settings": asdict(resolved),
+        "data": {
+            n: {"folder": str(t.folder), "kind": t.kind, "rows": len(t), "licence": t.manifest["licence"],
+                "fingerprint": t.fingerprint}
+            for n, t in tables.items()
+        },
+    }  # fmt: skip
+    if (folder / "run.json").exists():
+        _same_or_refuse(read_json(folder / "run.json"), about, folder)
+        return load(folder)
+    _claim(folder, about)
+    sources, trunk_configs = _sources(tables, resolved)
+    parts = Parts(_location(resolved), _towers(sources, resolved), {n: len(s) for n, s in sources.items()}, resolved)
+    learner, phases = make(parts)
+    if any(phase.paired for phase in phases):
+        sources = colocate(sources, within_km=resolved.within_km)
+    learner.to(_device(resolved.device))
+    began = time.monotonic()
+    fit(learner, sources, phases, _schedule(resolved), folder)
+    about |= {
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - began, 1),
+        "rows_trained": {n: len(s) for n, s in sources.items()},
+        "location": parts.location.config,
+        "towers": {n: {"tower": t.config, "trunk": trunk_configs[n]} for n, t in parts.towers.items()},
+    }
+    return _finish(folder, learner, about)
+
+
+def _chosen(dataset: Dataset, settings: Settings) -> dict[str, Table]:
+    names = [n for n in settings.modalities.replace(" ", "").split(",") if n]
+    for name in names:
+        if name not in dataset.tables:
+            raise unknown(f"modality in {dataset.folder}", name, dataset.tables)
+    tables = {n: t for n, t in dataset.tables.items() if (n in names or not names) and t.kind != "point"}
+    if not tables:
+        raise DataError(f"{dataset.folder} holds no modality with content to train on.")
+    for n in settings.trunks:
+        if n not in tables:
+            raise unknown("modality in trunk.NAME", n, tables)
+    return tables
+
+
+def _claim(folder: Path, about: dict[str, Any]) -> None:
+    """Say in the folder which run it belongs to, before any weight is trained."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "started.json"
+    if path.exists():
+        _same_or_refuse(read_json(path), about, folder)
+    else:
+        write_json(path, about)
+
+
+def _same_or_refuse(there: Mapping[str, Any], about: Mapping[str, Any], folder: Path) -> None:
+    for key in ("recipe", "settings", "data"):
+        if digest_json(there[key]) != digest_json(about[key]):
+            raise SettingError(f"{folder} holds a run with other {key}. Choose another folder or delete it.")
+
+
+def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, dict[str, dict[str, Any] | None]]:
+    trainable = [n for n in settings.train_trunks.replace(" ", "").split(",") if n]
+    sources: Batch = {}
+    configs: dict[str, dict[str, Any] | None] = {}
+    for name, table in tables.items():
+        if name in trainable:
+            sources[name], configs[name] = raw_features(table), None
+        else:
+            frozen = trunk(**_trunk_config(name, table.kind, settings))
+            sources[name], configs[name] = cached_features(table, frozen), frozen.config
+    if settings.holdout:
+        places = np.concatenate([points for _, points in read_points(Path(settings.holdout))])
+        far = {n: without_neighbours(rows, places, within_km=settings.holdout_km) for n, rows in sources.items()}
+        for n, rows in far.items():
+            logger.info("holdout: %s of %s rows of %s left", f"{len(rows):,}", f"{len(sources[n]):,}", n)
+        sources = {n: rows.take(far[n]) for n, rows in sources.items()}
+    if settings.shuffle:
+        sources = {n: _shuffled(rows, settings.seed) for n, rows in sources.items()}
+    return sources, configs
+
+
+def _shuffled(rows: Placed, seed: int) -> Placed:
+    return Placed(rows.lonlat[np.random.default_rng(seed).permutation(len(rows))], rows.features, rows.ids)
+
+
+def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
+    spec = settings.trunks.get(name, DEFAULT_TRUNKS.get(kind))
+    if spec is None:
+        raise SettingError(f"Modality {name!r} holds {kind} rows and needs a trunk: --set trunk.{name}=photo:FOLDER.")
+    trunk_name, _, folder = spec.partition(":")
+    return {"name": trunk_name} | ({"folder": folder} if folder else {})
+
+
+def _location(settings: Settings) -> LocationEncoder:
+    if settings.start:
+        return load(settings.start).location.requires_grad_(True).train()
+    return location_encoder(settings.location, **{"dim": settings.dim, "seed": settings.seed, **settings.location_options})
+
+
+def _towers(sources: Batch, settings: Settings) -> dict[str, Tower]:
+    towers = {}
+    for name, rows in sources.items():
+        torch.manual_seed(settings.seed)
+        if rows.features.ndim > 2:
+            towers[name] = tower(dim=settings.dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1])
+        else:
+            width = rows.features.shape[1]
+            whiten = min(settings.whiten, width)
+            made = tower(width, dim=settings.dim, head=settings.head, dropout=settings.dropout, whiten=whiten)
+            towers[name] = made.fit_statistics(rows.features)
+    return towers
+
+
+def _device(name: str) -> torch.device:
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _schedule(settings: Settings) -> Schedule:
+    same = {k: getattr(settings, k) for k in Schedule.__dataclass_fields__ if hasattr(settings, k)}
+    return Schedule(**same, faster=((r"tables", 10.0),))
+
+
+def _finish(folder: Path, learner: ContrastiveLearner, about: dict[str, Any]) -> Model:
+    kept = {n: t for n, t in learner.state_dict().items() if n.startswith(("location.", "towers."))}
+    save_tensors(folder / "model.safetensors", kept)
+    about["weights"] = digest_file(folder / "model.safetensors")
+    write_json(folder / "run.json", about)
+    (folder / "started.json").unlink(missing_ok=True)
+    (folder / "resume.safetensors").unlink(missing_ok=True)
+    return load(folder)
+

@@ -1,0 +1,97 @@
+"""The settings of a run: one flat dataclass whose comments are the manual, and `--set key=value` on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from graticule.errors import SettingError, unknown
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set in a run; the comments are the manual. Dotted keys reach into the dictionaries."""
+
+    steps: int = 1500
+    batch_size: int = 1024  # rows a modality and step
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05  # share of the steps
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.0  # decay of a moving average of the weights; 0 for none
+    precision: str = "auto"  # float32, bfloat16, or auto: bfloat16 on CUDA only
+    seed: int = 0
+    device: str = "auto"  # cpu, cuda, or auto
+    threads: int = 0  # torch's threads on the CPU; 0 leaves them alone
+    log_every: int = 50
+    checkpoint_every: int = 200
+
+    modalities: str = ""  # comma-separated; empty for all in the data
+    dim: int = 256  # of the shared space and of the vectors that come out
+    location: str = "harmonics+hash-grid"  # a basis, several joined by +, or a preset: satclip, geoclip, csp
+    location_options: dict[str, Any] = field(default_factory=dict)  # location.max_degree=40, location.body=siren, ...
+    trunks: dict[str, str] = field(default_factory=dict)  # trunk.text=ngram, trunk.photo=photo:FOLDER, ...
+    train_trunks: str = ""  # image modalities whose multispectral trunk trains with the run
+    head: str = "mlp"  # linear or mlp
+    dropout: float = 0.0  # in the towers' heads
+    whiten: int = 0  # principal components that a tower keeps of its features; 0 for all, standardised
+
+    temperature: float = 0.07
+    learn_temperature: bool = True
+    symmetric: bool | None = None  # None: imagebind and cyclic yes, melt no (a row finds its place)
+    contrast: float = 1.0  # weight of the contrastive loss
+    regression: float = 0.0  # weight of regressing the towers' features from the location vector
+    queue: int = 4096  # geoclip: places of earlier batches
+    random_places: int = 1024  # csp: random places a step
+    cycle: str = "steps"  # cyclic: what `every` counts, steps or epochs of the modality
+    every: int = 20  # cyclic: length of a modality's turn
+    freeze_location: bool = False  # cyclic: the second reading, position weights stand still
+    start: str = ""  # folder of a run whose location encoder is taken over
+    within_km: float = 1.0  # all-to-all: rows so close are one place
+
+    holdout: str = ""  # a table of places that no row may be near
+    holdout_km: float = 100.0
+    shuffle: bool = False  # control: permute the places among the rows of each modality
+
+
+DOTTED = {"location": "location_options", "trunk": "trunks"}
+
+
+def parse_settings(pairs: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """Settings from keyword arguments or `--set key=value` texts; unknown keys and wrong types are refused by name."""
+    settings = base or Settings()
+    types = {f.name: str(f.type) for f in fields(Settings)}
+    changes: dict[str, Any] = {}
+    for key, value in pairs.items():
+        group, _, inner = key.partition(".")
+        if inner and group in DOTTED:
+            name = DOTTED[group]
+            changes[name] = {**changes.get(name, getattr(settings, name)), inner: literal(value)}
+        elif key in DOTTED.values() and isinstance(value, Mapping):
+            changes[key] = {**getattr(settings, key), **value}
+        elif key not in types or key in DOTTED.values():
+            raise unknown("setting", key, [*(set(types) - set(DOTTED.values())), *(f"{g}.OPTION" for g in DOTTED)])
+        else:
+            changes[key] = _typed(key, types[key], value)
+    return replace(settings, **changes)
+
+
+def literal(value: Any) -> Any:
+    """A text as int, float, bool or itself; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _typed(key: str, kind: str, value: Any) -> Any:
+    plain = value if kind == "str" else literal(value)
+    accepted = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "bool | None": (bool, type(None))}
+    if not isinstance(plain, accepted[kind]) or (isinstance(plain, bool) and "bool" not in kind):
+        raise SettingError(f"Setting {key!r} must be of type {kind}, got {value!r}.")
+    return float(plain) if kind == "float" else plain

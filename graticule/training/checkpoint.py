@@ -1,0 +1,59 @@
+"""Tensors on disk with a digest of their own: what is damaged is named and refused, never used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from graticule.errors import CacheError
+from graticule.files import atomic_write
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write tensors as safetensors, atomically, with a digest in the metadata."""
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    atomic_write(path, lambda temporary: save_file(whole, temporary, metadata={**metadata, "blake2b": _digest(whole)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file of `save_tensors`; CacheError when it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CacheError(f"{path} is missing or damaged ({error}). Delete it and train again.") from error
+    if metadata.pop("blake2b", None) != _digest(tensors):
+        raise CacheError(f"{path} is damaged: its digest does not match. Delete it and train again.")
+    return tensors, metadata
+
+
+def flatten_optimiser(state: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Optimiser state by parameter number -> flat names like "optimiser/3/exp_avg"."""
+    return {f"optimiser/{i}/{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+
+
+def unflatten_optimiser(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The inverse of `flatten_optimiser`; other names are left alone."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = tensor
+    return state

@@ -1,0 +1,288 @@
+"""The map: an embedding of the world as one HTML page that works offline, by double-click."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graticule.errors import DataError, SettingError
+from graticule.geo import coords
+from graticule.geo.coords import Points
+
+COMPONENTS = 64  # vectors are reduced to at most this many numbers a place
+STRETCH_PERCENT = (2.0, 98.0)  # colours are stretched between these percentiles by area
+MAX_PIXELS = 1_500_000
+
+Floats = NDArray[np.floating[Any]]
+Overlays = Mapping[str, tuple[ArrayLike, Sequence[str] | None]]
+
+
+def world_lattice(step_deg: float = 1.0) -> Points:
+    """Cell centres of a plate-carrée grid, row by row from the north-west: (n, 2) lon/lat degrees.
+
+    One degree gives 360 x 180 = 64,800 places and a page below 6 MB. `step_deg` must divide 180.
+    """
+    rows = round(180 / step_deg) if step_deg > 0 else 0
+    if rows < 1 or abs(rows * step_deg - 180) > 1e-6:
+        raise SettingError(f"step_deg must be positive and divide 180 degrees, got {step_deg:g}. Try 1, 1.5 or 2.")
+    lon, lat = np.meshgrid(*_cell_centres(2 * rows, rows))
+    return coords.lonlat(lon=lon, lat=lat)
+
+
+def write_map(
+    path: str | Path,
+    *,
+    lonlat: ArrayLike,
+    vectors: ArrayLike,
+    title: str,
+    names: Sequence[str] | None = None,
+    about: str | None = None,
+    points: Overlays | None = None,
+) -> Path:
+    """Write one self-contained page that shows `vectors` (n, d) of the places `lonlat` (n, 2) on a world map.
+
+    The places should cover the world evenly (`world_lattice`, `fibonacci_lattice`); where none is near, the map
+    stays blank. `names`: one a place. `about`: a paragraph under the title. `points`: dots to overlay,
+    name -> (lonlat (m, 2), m names or None). The page asks the network for nothing; the browser computes
+    cosine similarity from int8 scores on at most 64 principal components.
+
+    Raises DataError for NaN, zero or identical vectors, lengths that differ, fewer than 3 places.
+    """
+    places, values = _checked(lonlat, vectors, names)
+    raster = nearest_rows(places)
+    scores = quantise(values, area_weights(raster, len(places)))
+    data = {
+        **_scores_entry(scores),
+        "dimensions": values.shape[1],
+        "cosine_error": round(cosine_error(values, scores), 5),
+        "places": {"count": len(places), "centidegrees": _pack(np.rint(places * 100).astype("<i2"))},
+        "raster": _raster_entry(raster, len(places)),
+        "names": _names_entry(names),
+        "points": [_overlay_entry(name, *overlay) for name, overlay in (points or {}).items()],
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_page(title, about, data), encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores on orthonormal axes as int8: value = codes * scales + means.
+
+    `codes` (n, k) int8; `scales`, `means` (k,); `shares` (m <= k,) explained variance of the principal components;
+    `limits` (m, 2) percentiles by area, about the mean. An axis beyond m carries what is left of the mean vector, so
+    that cosines of the uncentred vectors survive.
+    """
+
+    codes: NDArray[np.int8]
+    scales: Floats
+    means: Floats
+    shares: Floats
+    limits: Floats
+
+    def values(self) -> Floats:
+        """The (n, k) scores the browser sees."""
+        return self.codes * self.scales + self.means
+
+
+def quantise(vectors: Floats, weights: Floats, components: int = COMPONENTS) -> Scores:
+    """(n, d) vectors -> int8 scores of their directions on the leading principal components, one scale a component."""
+    unit = _unit(vectors)
+    mean = weights @ unit
+    axes, shares = principal_components(unit, weights, components)
+    axes, shown = _with_mean(axes, mean, components)
+    centred = (unit - mean) @ axes
+    scales = np.maximum(np.abs(centred).max(axis=0), 1e-12) / 127
+    limits = np.array([_percentiles(column, weights) for column in centred.T[:shown]])
+    return Scores(np.rint(centred / scales).astype(np.int8), scales, mean @ axes, shares[:shown], limits)
+
+
+def principal_components(vectors: Floats, weights: Floats, components: int) -> tuple[Floats, Floats]:
+    """(n, d) vectors, (n,) weights that sum to 1 -> orthonormal axes (d, k), shares of variance (k,); leading first.
+
+    Axes without variance are left out; the largest loading of an axis is positive, so the sign is the same every time.
+    """
+    centred = vectors - weights @ vectors
+    covariance = (centred * weights[:, None]).T @ centred
+    variance, axes = np.linalg.eigh(covariance.astype(np.float64))
+    variance, axes = np.maximum(variance[::-1], 0), axes[:, ::-1]
+    if not variance.sum() > 1e-12:
+        raise DataError("vectors must differ, but all point in the same direction: there is nothing to draw.")
+    shares = variance / variance.sum()
+    kept = min(components, int((shares > 1e-7).sum()))
+    axes = axes[:, :kept]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
+    return axes * np.sign(largest), shares[:kept]
+
+
+def cosine_error(vectors: Floats, scores: Scores, pairs: int = 4000) -> float:
+    """The 95th percentile of |cosine of the page - cosine of the vectors| over random pairs of places (seeded)."""
+    a, b = np.random.default_rng(0).integers(0, len(vectors), (2, pairs))
+    unit, page = _unit(vectors), _unit(scores.values())
+    difference = (unit[a] * unit[b]).sum(axis=1) - (page[a] * page[b]).sum(axis=1)
+    return float(np.percentile(np.abs(difference), 95))
+
+
+def nearest_rows(places: Points) -> NDArray[np.int64]:
+    """(n, 2) lon/lat degrees -> (rows, columns) plate-carrée raster of the row number of the nearest place.
+
+    Cells hold n (blank) where no place is nearer than 1.5 times the spacing of n even places. Places on
+    the cell centres of a regular grid get exactly that grid.
+    """
+    n = len(places)
+    if shape := _grid_shape(places):
+        rows, columns = shape
+        raster = np.full(shape, n)
+        x, y = (places[:, 0] + 180) / 360 * columns, (90 - places[:, 1]) / 180 * rows
+        raster[y.astype(int), x.astype(int)] = np.arange(n)
+        return raster
+    spacing_deg = np.degrees(np.sqrt(4 * np.pi / n))
+    rows = int(np.clip(round(1.5 * 180 / spacing_deg), 90, 360))
+    return _search_nearest(places, rows, 1.5 * spacing_deg)
+
+
+def area_weights(raster: NDArray[np.int64], n: int) -> Floats:
+    """The share of the Earth's mapped surface that each of n places stands for, from `nearest_rows`: (n,), sum 1."""
+    lat = _cell_centres(raster.shape[1], raster.shape[0])[1]
+    area = np.repeat(np.cos(np.radians(lat)), raster.shape[1])
+    weights = np.bincount(raster.ravel(), area, minlength=n + 1)[:n]
+    return np.asarray(weights / weights.sum())
+
+
+def _checked(lonlat: ArrayLike, vectors: ArrayLike, names: Sequence[str] | None) -> tuple[Points, Floats]:
+    places = _points(lonlat, "lonlat")
+    try:
+        values = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"vectors must be an (n, d) array of numbers: {error}.") from error
+    if values.ndim != 2 or not values.shape[1]:
+        raise DataError(f"vectors must be an (n, d) array of numbers, got shape {values.shape}.")
+    for what, count in (("vectors", len(values)), ("names", len(places) if names is None else len(names))):
+        if count != len(places):
+            raise DataError(f"write_map needs one of {what} a place: {len(places)} places, {count} {what}.")
+    if len(places) < 3:
+        raise DataError(f"A map needs at least 3 places, got {len(places)}.")
+    for what, bad in (("NaN or infinity", ~np.isfinite(values).all(axis=1)), ("only zeros", ~values.any(axis=1))):
+        if bad.any():
+            raise DataError(f"vectors must have a direction; row {bad.argmax()} has {what} ({bad.sum()} such rows).")
+    return places, values
+
+
+def _points(lonlat: ArrayLike, what: str) -> Points:
+    array = np.asarray(lonlat)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise DataError(f"{what} must be an (n, 2) array of lon/lat degrees, got shape {array.shape}.")
+    return coords.lonlat(lon=array[:, 0], lat=array[:, 1], where=f"{what} row")
+
+
+def _unit(vectors: Floats) -> Floats:
+    scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)
+    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
+
+
+def _with_mean(axes: Floats, mean: Floats, components: int) -> tuple[Floats, int]:
+    """The axes and, in the last column, the direction of what they miss of the mean; how many are components."""
+
+    def missed(kept: Floats) -> Floats:
+        return np.asarray(mean - kept @ (kept.T @ mean))
+
+    if np.linalg.norm(missed(axes)) < 1e-6:
+        return axes, axes.shape[1]
+    axes = axes[:, : components - 1]
+    rest = missed(axes)
+    return np.column_stack([axes, rest / np.linalg.norm(rest)]), axes.shape[1]
+
+
+def _percentiles(values: Floats, weights: Floats) -> Floats:
+    order = np.argsort(values, kind="stable")
+    position = np.cumsum(weights[order]) - weights[order] / 2
+    return np.asarray(np.interp(np.array(STRETCH_PERCENT) / 100, position, values[order]))
+
+
+def _cell_centres(columns: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return (np.arange(columns) + 0.5) * 360 / columns - 180, 90 - (np.arange(rows) + 0.5) * 180 / rows
+
+
+def _grid_shape(places: Points) -> tuple[int, int] | None:
+    """Rows and columns of the whole-world grid whose cell centres hold all places, or None."""
+    counts = []
+    for values, span_deg in ((places[:, 1], 180), (places[:, 0], 360)):
+        steps = np.diff(np.unique(values.round(6)))
+        count = round(span_deg / steps.min()) if len(steps) else 0
+        position = (values + span_deg / 2) / span_deg * count - 0.5
+        if np.abs(position - position.round()).max() > 1e-3:
+            return None
+        counts.append(count)
+    rows, columns = counts
+    return (rows, columns) if 0 < rows * columns <= MAX_PIXELS else None
+
+
+def _search_nearest(places: Points, rows: int, reach_deg: float) -> NDArray[np.int64]:
+    """Per raster row, compare with the places of the latitudes within reach."""
+    order = np.argsort(places[:, 1])
+    lat_sorted, xyz = places[order, 1], coords.unit_sphere(places[order])
+    raster = np.full((rows, 2 * rows), len(places))
+    lon, lats = _cell_centres(2 * rows, rows)
+    for row, lat in enumerate(lats):
+        first, last = np.searchsorted(lat_sorted, [lat - reach_deg, lat + reach_deg])
+        if first == last:
+            continue
+        centres = np.column_stack([lon, np.full_like(lon, lat)])
+        cosine = coords.unit_sphere(centres) @ xyz[first:last].T
+        near = cosine.max(axis=1) >= np.cos(np.radians(min(reach_deg, 180)))
+        raster[row, near] = order[first + cosine.argmax(axis=1)[near]]
+    return raster
+
+
+def _pack(array: NDArray[Any]) -> str:
+    return base64.b64encode(gzip.compress(array.tobytes(), 6, mtime=0)).decode("ascii")
+
+
+def _scores_entry(scores: Scores) -> dict[str, Any]:
+    rounded = {name: [float(f"{v:.7g}") for v in getattr(scores, name)] for name in ("scales", "means", "shares")}
+    return {**rounded, "limits": scores.limits.round(6).tolist(), "codes": _pack(np.ascontiguousarray(scores.codes.T))}
+
+
+def _raster_entry(raster: NDArray[np.int64], n: int) -> dict[str, Any]:
+    kind = "Uint16" if n < 2**16 else "Uint32"
+    cells = _pack(raster.astype("<u2" if kind == "Uint16" else "<u4"))
+    return {"rows": raster.shape[0], "columns": raster.shape[1], "kind": kind, "cells": cells}
+
+
+def _names_entry(names: Sequence[str] | None) -> dict[str, Any] | None:
+    if names is None:
+        return None
+    labels, rows = np.unique(np.array([str(name) for name in names]), return_inverse=True)
+    return {"labels": labels.tolist(), "rows": _pack(rows.astype("<u4"))}
+
+
+def _overlay_entry(name: str, lonlat: ArrayLike, names: Sequence[str] | None) -> dict[str, Any]:
+    places = _points(lonlat, f"points[{name!r}]")
+    if names is not None and len(names) != len(places):
+        raise DataError(f"points[{name!r}] needs one name a place: {len(places)} places, {len(names)} names.")
+    return {
+        "name": name,
+        "lonlat": places.round(4).tolist(),
+        "names": None if names is None else [str(n) for n in names],
+    }
+
+
+def _page(title: str, about: str | None, data: dict[str, Any]) -> str:
+    parts = {name: (resources.files("graticule.web") / name).read_text("utf-8") for name in ("map.css", "map.js")}
+    parts["title"] = html.escape(title)
+    parts["about"] = f'<p class="about">{html.escape(about)}</p>' if about else ""
+    parts["data"] = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    template = (resources.files("graticule.web") / "map.html").read_text("utf-8")
+    return re.sub(r"\{\{([\w.]+)\}\}", lambda match: parts[match[1]], template)
