@@ -1,6 +1,6 @@
 """The real data of the benchmarks and of the released model, prepared: text, Blue Marble, Sentinel-2.
 
-    python -m benchmarks.world DATA TO
+python -m benchmarks.world DATA TO
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from graticule import read
-from graticule.data.source import Source
 from graticule.data.land import is_land
+from graticule.data.source import Source
 from graticule.data.store import Dataset, prepare
 from graticule.geo.coords import Points, offset_km, uniform_places
 
@@ -41,7 +41,13 @@ def blue_marble(data: Path, places: Points) -> Source:
     """Twelve months of NASA's Blue Marble at places: 36 bands, 17 x 17 samples over 126 km."""
     months = sorted((data / "satellite" / "bluemarble_monthly").glob("world.2004*.jpg"))
     return read.raster(
-        months, lon=places[:, 0], lat=places[:, 1], bounds=WORLD, size_km=126.0, pixels=17, licence="public domain, NASA"
+        months,
+        lon=places[:, 0],
+        lat=places[:, 1],
+        bounds=WORLD,
+        size_km=126.0,
+        pixels=17,
+        licence="public domain, NASA",
     )
 
 

@@ -1,7 +1,7 @@
 """Features for places: position ties text, satellite images, photos and maps together.
 
-    model = graticule.load()                                       # the small trained model that ships inside
-    z = model.embed(lon=[11.58, 13.40], lat=[48.14, 52.52])        # (2, 256) float32
+model = graticule.load()                                       # the small trained model that ships inside
+z = model.embed(lon=[11.58, 13.40], lat=[48.14, 52.52])        # (2, 256) float32
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from graticule.data.store import prepare as prepare
     from graticule.embed import Model as Model
     from graticule.embed import load as load
+    from graticule.evaluation.runs import evaluate as evaluate
     from graticule.geo.coords import lonlat as lonlat
     from graticule.runs import train as train
-    from graticule.evaluation.runs import evaluate as evaluate
     from graticule.web.show import show as show
 
 _HOME = {

@@ -105,7 +105,9 @@ def load(run: str | Path | None = None) -> Model:
 
     folder = INSIDE if run is None else Path(run)
     if not (folder / "run.json").exists():
-        unfinished = " It holds an unfinished one: run the same `train` again." if (folder / "log.jsonl").exists() else ""
+        unfinished = (
+            " It holds an unfinished one: run the same `train` again." if (folder / "log.jsonl").exists() else ""
+        )
         raise DataError(f"{folder} holds no trained run (run.json is missing).{unfinished}")
     about = read_json(folder / "run.json")
     if about.get("format") != FORMAT:
@@ -126,8 +128,13 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 
 def _fill(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) -> None:
-    own = {name.removeprefix(prefix): tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
-           for name, tensor in tensors.items() if name.startswith(prefix)}
+    own = {
+        name.removeprefix(prefix): tensor.float()
+        if tensor.is_floating_point() and tensor.element_size() < 4
+        else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
@@ -169,7 +176,7 @@ def _geo_table(rows: Any, points: Points, vectors: Vectors, about: dict[str, Any
     import pyarrow as pa
 
     names = set(rows.schema.names)
-    if clash := names & {"embedding", "bbox"}:
+    if clash := names & {"embedding", "bbox", *(["geometry_input"] if "geometry" in names else [])}:
         raise DataError(f"The input already has a column {sorted(clash)[0]!r}, which the output needs: rename it.")
     renamed = ["geometry_input" if name == "geometry" else name for name in rows.schema.names]
     x, y = pa.array(points[:, 0]), pa.array(points[:, 1])
@@ -213,5 +220,19 @@ def embed_table(model: Model, path: Path, out: Path, *, lon: str | None = None, 
             for rows, points in read_points(path, lon=lon, lat=lat):
                 yield rows, points, model.embed_points(points)
                 progress.advance(len(points))
+            if not progress.done:
+                yield _no_rows(path), lonlat(lon=[], lat=[]), np.empty((0, model.dim), dtype=np.float32)
 
     return write_geoparquet(out, batches(), about=metadata(model))
+
+
+def _no_rows(path: Path) -> Any:
+    """A batch of no rows with the columns of a table that has none; of strings where only their names are known."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from graticule.data.formats import open_table
+
+    if path.suffix == ".parquet":
+        return pa.RecordBatch.from_pylist([], schema=pq.read_schema(path))
+    return pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in open_table(path).columns]))

@@ -11,9 +11,11 @@ from typing import Any
 
 from graticule.errors import CacheError
 
+SEAL = "blake2b"  # the key of a JSON object that holds the digest of all others
+
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file beside `path`, then move it there in one step: a kill leaves the old or the new."""
+    """Let `write` make a temporary file beside `path`, then move it there in one step: a kill leaves old or new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,14 +38,20 @@ def digest_json(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically."""
-    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n"))
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write an indented JSON object atomically, sealed with a digest of itself."""
+    text = json.dumps(value | {SEAL: digest_json(value)}, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON written by the library; CacheError names the file when it is damaged."""
+    """Read JSON written by the library, without its seal; CacheError names the file when it is damaged."""
     try:
-        return json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CacheError(f"{path} is damaged ({error}). Delete it, or the folder it describes, and run again.") from error
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict) and SEAL in value and value.pop(SEAL) != digest_json(value):
+            raise ValueError("its digest does not match")
+    except ValueError as error:
+        raise CacheError(
+            f"{path} is damaged ({error}). Delete it, or the folder it describes, and run again."
+        ) from error
+    return value

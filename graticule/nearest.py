@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graticule.data.store import Table
 from graticule.embed import Model, Vectors
-from graticule.errors import DataError, SettingError
+from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.coords import Points, fibonacci_lattice, great_circle_km, lonlat
 from graticule.learners.features import cached_features, raw_features
 
@@ -41,12 +41,14 @@ class Found:
 
 
 def gallery(model: Model, modality: str = "place", *, table: Path | None = None) -> Gallery:
-    """The rows of a modality that the model was trained on, or places: of `table`, else an even lattice of the Earth."""
+    """The rows of a modality the model was trained on, or places: of `table`, else an even lattice of the Earth."""
     if modality == "place":
         names, points = _places(table)
         return Gallery(modality, names, points, model.embed_points(points))
     entry = model.about["data"].get(modality)
-    if entry is None or not (Path(entry["folder"]) / "manifest.json").exists():
+    if entry is None:
+        raise unknown("modality of this model", modality, ["place", *model.about["data"]])
+    if not (Path(entry["folder"]) / "manifest.json").exists():
         raise DataError(
             f"The rows of {modality!r} that this model was trained on are not on this machine; "
             f"it knows {', '.join(model.modalities)}. Ask for places instead."
@@ -60,7 +62,7 @@ def gallery(model: Model, modality: str = "place", *, table: Path | None = None)
 def _labels(rows: Table) -> list[str]:
     if rows.kind != "text":
         return [str(i) for i in rows.ids]
-    texts = (str(text) for text in rows.all_contents())
+    texts = (" ".join(str(text).split()) for text in rows.all_contents())
     return [text if len(text) <= LABEL else text[: LABEL - 1] + "…" for text in texts]
 
 
@@ -74,7 +76,11 @@ def _places(table: Path | None) -> tuple[list[str], Points]:
     parts = []
     for rows, points in read_points(table):
         column = next((c for c in ("name", "title", "id") if c in rows.schema.names), None)
-        names += [str(v) for v in rows[column].to_pylist()] if column else [f"row {len(names) + i}" for i in range(len(points))]
+        names += (
+            [str(v) for v in rows[column].to_pylist()]
+            if column
+            else [f"row {len(names) + i}" for i in range(len(points))]
+        )
         parts.append(points)
     return names, np.concatenate(parts) if parts else lonlat(lon=[], lat=[])
 
@@ -84,12 +90,16 @@ def question(
 ) -> Vectors:
     """(dim,) vector of exactly one of: a place (lon and lat in degrees), a text, a picture (bytes or an array)."""
     place = lon is not None or lat is not None
-    if place + (text is not None) + (image is not None) != 1 or (place and (lon is None or lat is None)):
+    if place + (text is not None) + (image is not None) != 1 or (lon is None) != (lat is None):
         raise SettingError("Ask with exactly one of: lon and lat together, text, or image.")
-    if place:
-        return model.embed(lon=[lon], lat=[lat])[0]
-    kinds = ("text",) if text is not None else ("photo", "image")
-    return model.embed_contents(_modality(model, kinds), [text if text is not None else image])[0]
+    if lon is not None and lat is not None:
+        vectors = model.embed(lon=[lon], lat=[lat])
+    elif text is not None:
+        vectors = model.embed_contents(_modality(model, ("text",)), [text])
+    else:
+        vectors = model.embed_contents(_modality(model, ("photo", "image")), [image])
+    vector: Vectors = vectors[0]
+    return vector
 
 
 def _modality(model: Model, kinds: tuple[str, ...]) -> str:
@@ -104,11 +114,14 @@ def nearest(asked: NDArray[Any], among: Gallery, k: int = 5, *, place: Points | 
 
     `place` (1, 2) adds each answer's great-circle distance from there.
     """
+    if k < 1:
+        raise SettingError(f"Ask for at least one answer, got k={k}.")
     unit = among.vectors / np.maximum(np.linalg.norm(among.vectors, axis=1, keepdims=True), 1e-12)
     scores = unit @ (asked / max(float(np.linalg.norm(asked)), 1e-12))
     best = np.argsort(-scores, kind="stable")[:k]
     found = []
     for i in best:
         away = None if place is None else float(great_circle_km(place, among.lonlat[i : i + 1])[0])
-        found.append(Found(among.names[i], *map(float, among.lonlat[i]), float(scores[i]), away))
+        lon, lat = among.lonlat[i]
+        found.append(Found(among.names[i], float(lon), float(lat), float(scores[i]), away))
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from graticule.data.source import Source
 from graticule.data.stac import scene, stac_search
 from graticule.data.tables import read_points, table
 from graticule.data.wikipedia import wikipedia
-from graticule.errors import DataError, unknown
+from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.coords import Points, uniform_places
 
 READERS: dict[str, Callable[..., Source]] = {
@@ -45,6 +46,7 @@ def source(spec: str, **options: Any) -> Source:
     else:
         paths = spec.split(",")
         reader = guess(Path(paths[0]))
+    _known(reader, options)
     if reader in AT_PLACES:
         chosen = places(options.pop("places", None), paths[0])
         options |= {"lon": chosen[:, 0], "lat": chosen[:, 1]}
@@ -53,9 +55,16 @@ def source(spec: str, **options: Any) -> Source:
     try:
         return READERS[reader](paths[0] if len(paths) == 1 else paths, **options)
     except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise DataError(f"Reader {reader!r} of {paths[0]}: {error}.") from error
+        raise SettingError(f"Reader {reader!r} of {paths[0]}: an option is of the wrong type ({error}).") from error
+
+
+def _known(reader: str, options: Iterable[str]) -> None:
+    valid = set(list(inspect.signature(READERS[reader]).parameters)[1:])
+    if reader in AT_PLACES:
+        valid = valid - {"lon", "lat"} | {"places"}
+    for option in options:
+        if option not in valid:
+            raise unknown(f"option of the reader {reader!r}", option, valid)
 
 
 def guess(path: Path) -> str:
@@ -82,17 +91,23 @@ def places(spec: str | None, what: str) -> Points:
         raise DataError(f"{what} is sampled at places: give NAME.places=TABLE or NAME.places=uniform:20000.")
     kind, _, number = str(spec).partition(":")
     if kind == "uniform":
+        if not number.isdecimal():
+            raise SettingError(f"Expected places=uniform:N with a whole number N, got {spec!r}.")
         return uniform_places(int(number), seed=0)
-    return np.concatenate([points for _, points in read_points(Path(spec))])
+    parts = [points for _, points in read_points(Path(spec))]
+    if not parts:
+        raise DataError(f"{spec} has no rows: there is no place to sample {what} at.")
+    return np.concatenate(parts)
 
 
 def _bounds(text: str) -> tuple[float, ...]:
     if text == "world":
         return (-180.0, -90.0, 180.0, 90.0)
-    values = tuple(float(v) for v in text.split("/"))
-    if len(values) != 4:
-        raise DataError(f"bounds must be world or west/south/east/north in degrees, got {text!r}.")
-    return values
+    try:
+        west, south, east, north = (float(v) for v in text.split("/"))
+    except ValueError as error:
+        raise SettingError(f"bounds must be world or west/south/east/north in degrees, got {text!r}.") from error
+    return (west, south, east, north)
 
 
 __all__ = [

@@ -1,10 +1,10 @@
 """Named runs. The architectures differ HERE: an objective and a list of phases, on the same data and encoders.
 
-    imagebind   one symmetric InfoNCE a modality against location, all modalities every step
-    cyclic      the modalities take turns; location trains throughout, or stays frozen
-    melt        all pairs of all modalities in one softmax
-    all-to-all  every two of {location, modalities}, for rows that are co-located
-    satclip, geoclip, csp   the binary baselines: one modality, their encoder, loss and negatives
+imagebind   one symmetric InfoNCE a modality against location, all modalities every step
+cyclic      the modalities take turns; location trains throughout, or stays frozen
+melt        all pairs of all modalities in one softmax
+all-to-all  every two of {location, modalities}, for rows that are co-located
+satclip, geoclip, csp   the binary baselines: one modality, their encoder, loss and negatives
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ Recipe = Callable[[Parts], tuple[ContrastiveLearner, list[Phase]]]
 
 
 def _learner(parts: Parts, objective: Any, **options: Any) -> ContrastiveLearner:
-    weights = {"contrast": parts.settings.contrast, "regression": parts.settings.regression}
-    return ContrastiveLearner(parts.location, parts.towers, objective, **weights, **options)
+    settings = parts.settings
+    return ContrastiveLearner(
+        parts.location, parts.towers, objective, contrast=settings.contrast, regression=settings.regression, **options
+    )
 
 
 def _temperature(parts: Parts) -> dict[str, Any]:
@@ -69,7 +71,9 @@ def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """
     settings = parts.settings
     if settings.cycle not in ("steps", "epochs") or settings.every < 1:
-        raise SettingError(f"cycle must be steps or epochs and every at least 1, got {settings.cycle!r}, {settings.every}.")
+        raise SettingError(
+            f"cycle must be steps or epochs and every at least 1, got {settings.cycle!r}, {settings.every}."
+        )
 
     def length(name: str) -> int:
         epoch = max(1, parts.rows[name] // settings.batch_size)
@@ -130,7 +134,9 @@ def csp(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 def _one(parts: Parts) -> list[str]:
     if len(parts.towers) != 1:
         names = ", ".join(parts.towers)
-        raise SettingError(f"A binary recipe ties one modality to location, got {names}: choose by --set modalities=NAME.")
+        raise SettingError(
+            f"A binary recipe ties one modality to location, got {names}: choose by --set modalities=NAME."
+        )
     return list(parts.towers)
 
 

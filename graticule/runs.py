@@ -146,7 +146,9 @@ def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
 def _location(settings: Settings) -> LocationEncoder:
     if settings.start:
         return load(settings.start).location.requires_grad_(True).train()
-    return location_encoder(settings.location, **{"dim": settings.dim, "seed": settings.seed, **settings.location_options})
+    return location_encoder(
+        settings.location, **{"dim": settings.dim, "seed": settings.seed, **settings.location_options}
+    )
 
 
 def _towers(sources: Batch, settings: Settings) -> dict[str, Tower]:
@@ -154,7 +156,9 @@ def _towers(sources: Batch, settings: Settings) -> dict[str, Tower]:
     for name, rows in sources.items():
         torch.manual_seed(settings.seed)
         if rows.features.ndim > 2:
-            towers[name] = tower(dim=settings.dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1])
+            towers[name] = tower(
+                dim=settings.dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1]
+            )
         else:
             width = rows.features.shape[1]
             whiten = min(settings.whiten, width)
@@ -180,4 +184,3 @@ def _finish(folder: Path, learner: ContrastiveLearner, about: dict[str, Any]) ->
     (folder / "started.json").unlink(missing_ok=True)
     (folder / "resume.safetensors").unlink(missing_ok=True)
     return load(folder)
-

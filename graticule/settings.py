@@ -90,8 +90,8 @@ def literal(value: Any) -> Any:
 
 
 def _typed(key: str, kind: str, value: Any) -> Any:
-    plain = value if kind == "str" else literal(value)
+    plain: Any = value if kind == "str" else literal(value)
     accepted = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "bool | None": (bool, type(None))}
     if not isinstance(plain, accepted[kind]) or (isinstance(plain, bool) and "bool" not in kind):
         raise SettingError(f"Setting {key!r} must be of type {kind}, got {value!r}.")
-    return float(plain) if kind == "float" else plain
+    return float(str(plain)) if kind == "float" else plain

@@ -28,18 +28,26 @@ def parser() -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[volume])
 
     one = verb("quickstart", "run the whole main job on images and names that pip has brought")
-    one.add_argument("-o", "--out", type=Path, default=Path("quickstart"), help="folder for everything (default: quickstart)")
+    one.add_argument(
+        "-o", "--out", type=Path, default=Path("quickstart"), help="folder for everything (default: quickstart)"
+    )
 
     one = verb("prepare", "read raw data into tables with manifests")
-    one.add_argument("sources", nargs="+", metavar="NAME=PATH", help="modality and where it is: text=dump.xml.bz2 image=patches/")
+    one.add_argument(
+        "sources", nargs="+", metavar="NAME=PATH", help="modality and where it is: text=dump.xml.bz2 image=patches/"
+    )
     one.add_argument("--to", type=Path, required=True, help="folder for the tables")
-    one.add_argument("--set", nargs="+", default=[], metavar="NAME.OPTION=VALUE", help="options of a reader: image.crop=64")
+    one.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME.OPTION=VALUE", help="options of a reader: image.crop=64"
+    )
 
     one = verb("train", "train a recipe on prepared data")
     one.add_argument("recipe", help="imagebind, cyclic, melt, all-to-all, satclip, geoclip or csp")
     one.add_argument("data", type=Path, help="folder of prepared data")
     one.add_argument("--to", type=Path, required=True, help="folder for the run")
-    one.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings: steps=3000 location=harmonics")
+    one.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings: steps=3000 location=harmonics"
+    )
 
     one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
     one.add_argument("table", type=Path, help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees")
@@ -55,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--text", help="a text as the question")
     one.add_argument("--image", type=Path, help="a picture or raster patch as the question")
     one.add_argument("--answer", default="place", metavar="MODALITY", help="place (default) or a modality of the run")
-    one.add_argument("--places", type=Path, help="table of places to answer with (default: an even lattice of the Earth)")
+    one.add_argument(
+        "--places", type=Path, help="table of places to answer with (default: an even lattice of the Earth)"
+    )
     one.add_argument("-k", type=int, default=5, help="number of answers (default: 5)")
 
     one = verb("evaluate", "score embeddings on tasks, beside the baselines")
@@ -86,6 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         sys.stderr.write(f"graticule {asked.verb}: {error.filename or error} does not exist.\n")
         return 1
+    except OSError as error:
+        sys.stderr.write(f"graticule {asked.verb}: {error}.\n")
+        return 1
 
 
 def say(text: object) -> None:
@@ -111,6 +124,8 @@ def _prepare(asked: argparse.Namespace) -> int:
         name, _, option = key.partition(".")
         options.setdefault(name, {})[option] = literal(value)
     named = pairs(asked.sources)
+    if len(named) < len(asked.sources):
+        raise SettingError("Each modality is given once; several files of one kind are NAME=PATH,PATH.")
     if stray := set(options) - set(named):
         raise SettingError(f"--set {sorted(stray)[0]}....: no such modality; given are {', '.join(named)}.")
     say(prepare({name: read.source(path, **options.get(name, {})) for name, path in named.items()}, to=asked.to))

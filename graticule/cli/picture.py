@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,5 +21,10 @@ def read_picture(model: Model, path: Path) -> Any:
         raise SettingError(f"This model knows {', '.join(model.modalities)}; none of them reads pictures.")
     import rasterio
 
-    with rasterio.open(path) as raster:
-        return raster.read()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.open(path) as raster:
+                return raster.read()
+    except rasterio.errors.RasterioIOError as error:
+        raise DataError(f"{path} cannot be read as a picture: {error}.") from error

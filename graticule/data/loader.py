@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from graticule.errors import DataError
+from graticule.errors import DataError, SettingError
 from graticule.geo.coords import chord, unit_sphere
 from graticule.geo.placed import Batch, Placed
 
@@ -31,6 +31,8 @@ class EpochSampler:
     def __post_init__(self) -> None:
         if self.rows == 0:
             raise DataError(f"Modality {self.name!r} has 0 rows: nothing can be drawn from it.")
+        if self.size < 1:
+            raise SettingError(f"A batch needs at least one row, got batch_size={self.size}.")
         self.size = min(self.size, self.rows)
         self.draws_per_epoch = self.rows // self.size
         self._shuffle: tuple[int, NDArray[np.int64]] | None = None
@@ -55,7 +57,9 @@ def colocate(sources: Batch, *, within_km: float) -> Batch:
     keep = np.ones(len(anchor), dtype=bool)
     partners = {first[0]: np.arange(len(anchor))}
     for name, rows in others:
-        distance, nearest = cKDTree(unit_sphere(rows.lonlat)).query(anchor, distance_upper_bound=chord(within_km) + 1e-12)
+        distance, nearest = cKDTree(unit_sphere(rows.lonlat)).query(
+            anchor, distance_upper_bound=chord(within_km) + 1e-12
+        )
         keep &= np.isfinite(distance)
         partners[name] = nearest
     if not keep.any():
@@ -64,7 +68,7 @@ def colocate(sources: Batch, *, within_km: float) -> Batch:
 
 
 def without_neighbours(rows: Placed, places: NDArray[np.float64], *, within_km: float) -> NDArray[np.int64]:
-    """Numbers of the rows farther than `within_km` from all of `places`: what may be trained on when these are held out."""
+    """Numbers of the rows farther than `within_km` from all of `places`, which are held out."""
     if len(places) == 0 or len(rows) == 0:
         return np.arange(len(rows))
     distance, _ = cKDTree(unit_sphere(places)).query(unit_sphere(rows.lonlat))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections import OrderedDict
@@ -26,8 +27,7 @@ from graticule.geo.coords import Points, great_circle_km, lonlat, offset_km
 HELD_IN_MEMORY = 600_000_000  # bytes of decoded pixels; above, square tiles are read when needed
 TILE_PIXELS = 512
 POINTS_PER_CHUNK = 1_200_000
-PERIODS = {"EPSG:4326": 360.0, "EPSG:3857": 2 * math.pi * 6378137.0}  # once round the Earth, in units of x
-LONLAT = pyproj.CRS("EPSG:4326")
+LONLAT, WEB_MERCATOR = pyproj.CRS("EPSG:4326"), pyproj.CRS("EPSG:3857")
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class Grid:
         return np.where(inside, row, np.nan), np.where(inside, column, np.nan)
 
     def _period(self) -> float | None:
+        """Once round the Earth in units of x, where x wraps."""
         if self.crs.is_geographic:
-            return PERIODS["EPSG:4326"]
-        return PERIODS["EPSG:3857"] if self.crs == pyproj.CRS("EPSG:3857") else None
+            return 360.0
+        return 2 * math.pi * 6378137.0 if self.crs == WEB_MERCATOR else None
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,15 @@ def patch_grid(size_km: float, pixels: int) -> tuple[NDArray[np.float64], NDArra
     return east.reshape(-1), north.reshape(-1)
 
 
+def asked(lon: ArrayLike, lat: ArrayLike, ids: Sequence[str] | None) -> tuple[Points, list[str], str]:
+    """Checked (n, 2) lon/lat of the places asked for, an id for each (its number by default), and a hash of both."""
+    points = lonlat(lon=lon, lat=lat)
+    names = [str(i) for i in (range(len(points)) if ids is None else ids)]
+    if len(names) != len(points):
+        raise DataError(f"ids must have one entry a place, got {len(names)} for {len(points)} places.")
+    return points, names, hashlib.sha256(points.tobytes() + "\n".join(names).encode()).hexdigest()
+
+
 def raster(
     path_or_paths: str | Path | Sequence[str | Path],
     *,
@@ -223,10 +233,7 @@ def raster(
         raise DataError("raster needs at least one path, got none.")
     if pixels < 1 or not size_km > 0:
         raise SettingError(f"size_km must be positive and pixels at least 1, got {size_km} and {pixels}.")
-    points = lonlat(lon=lon, lat=lat)
-    names = [str(i) for i in range(len(points))] if ids is None else [str(i) for i in ids]
-    if len(names) != len(points):
-        raise DataError(f"ids must have one entry a place, got {len(names)} for {len(points)} places.")
+    points, names, digest = asked(lon, lat, ids)
     layers = [layer(Path(path), bounds) for path in paths]
     prefix = len(layers) > 1
 
@@ -251,7 +258,7 @@ def raster(
     return Source(
         kind="image",
         records=records,
-        about={"size_km": size_km, "pixels": pixels, "bounds": list(bounds) if bounds else None, "places": len(points)},
+        about={"size_km": size_km, "pixels": pixels, "bounds": list(bounds) if bounds else None, "places": digest},
         files=tuple(x.path for x in layers),
         licence=licence,
         total=len(points),

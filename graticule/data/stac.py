@@ -24,10 +24,10 @@ from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
+from graticule.data.rasters import asked
 from graticule.data.sentinel2 import COMMON_NAMES, OFFSET, band_name, without_offset
 from graticule.data.source import Row, Skip, Source
 from graticule.errors import DataError, SettingError
-from graticule.geo.coords import lonlat
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def stac_search(
 
     Raises DataError when the API cannot be reached or refuses the search.
     """
-    points, names = placed(lon, lat, ids)
+    points, names, digest = asked(lon, lat, ids)
     reader = Reader(bands, size_km, pixels, min_clear)
     question = {"collection": collection, "datetime": datetime, "max_cloud": max_cloud, "max_items": max_items}
 
@@ -207,7 +207,7 @@ def stac_search(
             else:
                 yield Skip(reason, name)
 
-    about = {"url": url, **question, **reader.about, "places": len(points)}
+    about = {"url": url, **question, **reader.about, "places": digest}
     return Source("image", records, about, licence=licence, total=len(points), bands=tuple(reader.bands))
 
 
@@ -234,7 +234,7 @@ def scene(
         raise DataError(f"{path} cannot be read as a STAC item: {error}.") from error
     if not isinstance(item, dict) or item.get("type") != "Feature" or "assets" not in item:
         raise DataError(f"{path} must be a STAC item (type Feature, with assets); it is something else.")
-    points, names = placed(lon, lat, ids)
+    points, names, digest = asked(lon, lat, ids)
     reader = Reader(bands, size_km, pixels, min_clear)
     assets = {name: find_asset(item, name) for name in (*reader.bands, "SCL")}
     if missing := [band for band in reader.bands if assets[band] is None]:
@@ -258,21 +258,12 @@ def scene(
     return Source(
         "image",
         records,
-        {"item": item.get("id"), **reader.about, "places": len(points)},
+        {"item": item.get("id"), **reader.about, "places": digest},
         files=(path, *(p for p in files if p.exists())),
         licence=licence,
         total=len(points),
         bands=tuple(reader.bands),
     )
-
-
-def placed(lon: ArrayLike, lat: ArrayLike, ids: Sequence[str] | None) -> tuple[NDArray[np.float64], list[str]]:
-    """Checked (n, 2) lon/lat and one id a place, its number by default."""
-    points = lonlat(lon=lon, lat=lat)
-    names = [str(i) for i in (range(len(points)) if ids is None else ids)]
-    if len(names) != len(points):
-        raise DataError(f"ids must have one entry a place, got {len(names)} for {len(points)} places.")
-    return points, names
 
 
 def connect(url: str) -> Client:

@@ -117,7 +117,9 @@ def open_dataset(folder: str | Path) -> Dataset:
     folder = Path(folder)
     tables = {path.parent.name: Table(path.parent.name, path.parent) for path in sorted(folder.glob("*/manifest.json"))}
     if not tables:
-        raise DataError(f"{folder} holds no prepared data (no */manifest.json). Run `graticule prepare ... --to {folder}`.")
+        raise DataError(
+            f"{folder} holds no prepared data (no */manifest.json). Run `graticule prepare ... --to {folder}`."
+        )
     return Dataset(folder, tables)
 
 
@@ -135,7 +137,7 @@ def prepare(sources: Mapping[str, Source], *, to: str | Path) -> Dataset:
 
 
 def _prepare_one(name: str, source: Source, folder: Path) -> Table:
-    about = {
+    about: dict[str, Any] = {
         "modality": name,
         "kind": source.kind,
         "source": source.about,
@@ -159,14 +161,16 @@ def _prepare_one(name: str, source: Source, folder: Path) -> Table:
         _continue(name, source, folder, state)
     if state["rows"] == 0:
         why = ", ".join(f"{n:,} {reason}" for reason, n in state["skipped"].items()) or "the source is empty"
-        raise DataError(f"Modality {name!r} has 0 rows ({why}). Nothing can be tied to position by it: check the source.")
+        raise DataError(
+            f"Modality {name!r} has 0 rows ({why}). Nothing can be tied to position by it: check the source."
+        )
     logger.info("prepared %s: %s rows in %s", name, f"{state['rows']:,}", folder)
     return Table(name, folder)
 
 
 def _drop_strays(folder: Path, state: dict[str, Any]) -> None:
     known = {part["file"] for part in state["parts"]}
-    for stray in folder.glob("*part-*"):
+    for stray in (*folder.glob("part-*"), *folder.glob(".*.tmp")):
         if stray.name not in known:
             stray.unlink()
 
@@ -200,7 +204,11 @@ def _size(content: Content) -> int:
 
 
 def _write_part(folder: Path, state: dict[str, Any], rows: list[Row]) -> None:
-    lonlat(lon=[r.lon for r in rows], lat=[r.lat for r in rows], where=f"{state['modality']}, part {len(state['parts'])}, row")
+    lonlat(
+        lon=[r.lon for r in rows],
+        lat=[r.lat for r in rows],
+        where=f"{state['modality']}, part {len(state['parts'])}, row",
+    )
     columns = {
         "id": pa.array([r.id for r in rows], pa.string()),
         "lon": pa.array([r.lon for r in rows], pa.float64()),

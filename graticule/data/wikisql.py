@@ -110,15 +110,12 @@ def _positions(path: Path, table: str, order: list[str], columns: Sequence[str])
 
 
 def _value(quoted: bytes, bare: bytes) -> Value:
-    if quoted:
-        text = quoted[1:-1].decode("utf-8", errors="replace")
-        return (
-            _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]) if m[1] else "'", text)
-            if "\\" in text or "'" in text
-            else text
-        )
-    word = bare.strip()
-    return None if word.upper() == b"NULL" else word.decode("ascii", errors="replace")
+    if not quoted:
+        return None if bare == b"NULL" else bare.decode("ascii", errors="replace").strip()
+    text = quoted[1:-1].decode("utf-8", errors="replace")
+    if "\\" not in text and "'" not in text:
+        return text
+    return _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]) if m[1] else "'", text)
 
 
 @dataclass(frozen=True)

@@ -223,4 +223,7 @@ def body(
     for option in given:
         if option not in valid:
             raise unknown(f"option of body {name!r}", option, valid)
+    for option in ("width", "depth", "parts"):
+        if given.get(option, 1) < 1:
+            raise SettingError(f"Body {name!r} needs a {option} of 1 or more, got {given[option]}.")
     return BODIES[name](in_dim, out_dim, **given)

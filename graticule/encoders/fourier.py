@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import pi
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graticule.encoders.basis import Arrays, BasisSettings
 from graticule.geo.arrays import namespace
+from graticule.geo.coords import unit_sphere
 
 EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)  # Savric 2018, eq. 6: A1 to A4
 EQUAL_EARTH_SCALE = 66.50336 / 180  # GeoCLIP's factor: x then lies in [-1, 1]
@@ -25,7 +28,8 @@ def fourier(coordinates: Any, frequencies: Any, dtype: str = "float32") -> Any:
     make = {"dtype": coordinates.dtype} | ({} if xp is np else {"device": coordinates.device})
     turns = (coordinates @ xp.asarray(frequencies, **make)).swapaxes(0, 1)
     angle = 2 * pi * xp.asarray(turns - xp.round(turns), dtype=getattr(xp, dtype))
-    return xp.concatenate([xp.cos(angle), xp.sin(angle)], -1).reshape(len(coordinates), -1)
+    columns = 2 * frequencies.shape[0] * frequencies.shape[2]
+    return xp.concatenate([xp.cos(angle), xp.sin(angle)], -1).reshape(len(coordinates), columns)
 
 
 def gaussian_frequencies(axes: int, scales: Sequence[float], each: int, seed: int) -> NDArray[np.float32]:
@@ -55,3 +59,65 @@ def equal_earth(points: Any) -> Any:
     x = 2 * 3**0.5 / 3 * lon * xp.cos(theta) / slope
     y = a4 * theta**9 + a3 * theta**7 + a2 * theta**3 + a1 * theta
     return EQUAL_EARTH_SCALE * xp.stack([x, y], -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SphericalFourier(BasisSettings):
+    """Cosines and sines of W x for x on the unit sphere and W normal with each of the standard deviations `scales`.
+
+    A scale of s resolves wavelengths of about 40,000 km / s. Seamless, since it never sees a longitude.
+    """
+
+    scales: tuple[float, ...] = (2.0, 8.0, 32.0)
+    frequencies_per_scale: int = 128
+    seed: int = 0
+
+    @property
+    def dim(self) -> int:
+        return 2 * len(self.scales) * self.frequencies_per_scale
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        radians = gaussian_frequencies(3, self.scales, self.frequencies_per_scale, self.seed)
+        return {"frequencies": radians / np.float32(2 * np.pi)}
+
+    def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
+        arrays = self.arrays() if arrays is None else arrays
+        return fourier(unit_sphere(points), arrays["frequencies"], self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualEarth(BasisSettings):
+    """GeoCLIP's basis (Vivanco 2023, eq. 1-2): random Fourier features of the Equal Earth plane at several `sigmas`."""
+
+    seamless: ClassVar[bool] = False
+    sigmas: tuple[float, ...] = (1.0, 16.0, 256.0)
+    frequencies_per_sigma: int = 256
+    seed: int = 0
+
+    @property
+    def dim(self) -> int:
+        return 2 * len(self.sigmas) * self.frequencies_per_sigma
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {"frequencies": gaussian_frequencies(2, self.sigmas, self.frequencies_per_sigma, self.seed)}
+
+    def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
+        arrays = self.arrays() if arrays is None else arrays
+        return fourier(equal_earth(points), arrays["frequencies"], self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space2Vec(BasisSettings):
+    """Space2Vec-grid (Mai 2020, eq. 6): cosines and sines of degrees / radius for lon and lat, geometric radii."""
+
+    seamless: ClassVar[bool] = False
+    radii: int = 64
+    shortest_deg: float = 0.1
+    longest_deg: float = 360.0
+
+    @property
+    def dim(self) -> int:
+        return 4 * self.radii
+
+    def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
+        return fourier(points, radius_frequencies(self.radii, self.shortest_deg, self.longest_deg), self.dtype)

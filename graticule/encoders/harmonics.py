@@ -13,7 +13,7 @@ from graticule.geo.arrays import namespace
 from graticule.geo.coords import unit_sphere
 
 MAX_DEGREE = 200  # beyond about 230 the sectoral terms underflow float32 where they still matter
-CACHED_VALUES = 2**19  # values worked on at a time: one block of points stays in the processor's cache
+CACHED_VALUES = 2**20  # values worked on at a time: one block of points stays in the processor's cache
 DEVICE_VALUES = 2**28  # the same on an accelerator, where only memory bounds it
 
 
@@ -37,7 +37,9 @@ def harmonics(points: Any, max_degree: int, dtype: str = "float32", damping: flo
     on_processor = xp is np or points.device.type == "cpu"
     make = {"dtype": getattr(xp, dtype)} | ({} if xp is np else {"device": points.device})
     columns = (max_degree + 1) ** 2
-    size = max(80, (CACHED_VALUES if on_processor else DEVICE_VALUES) // columns // 16 * 16 | 16)  # an odd multiple of 16
+    size = max(
+        80, (CACHED_VALUES if on_processor else DEVICE_VALUES) // columns // 16 * 16 | 16
+    )  # an odd multiple of 16
     factors = _Factors(*(xp.asarray(factor, **make) for factor in _factors(max_degree)))
     xyz = xp.asarray(unit_sphere(points), **make).T
     weight = xp.asarray(degree_weights(max_degree, damping), **make)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from graticule.encoders.basis import Arrays, BasisSettings
 from graticule.errors import SettingError
 from graticule.geo.arrays import namespace
+from graticule.geo.coords import unit_sphere
 
 PRIMES = (1, 2_654_435_761, 805_459_861)  # Mueller 2022, eq. 4
 
@@ -72,3 +76,40 @@ def _weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
     bags, corners = index.shape[:-1].numel(), index.shape[-1]
     rows = WeightedRows.apply(table, index.reshape(bags, corners), weight.reshape(bags, corners))  # type: ignore[no-untyped-call]
     return rows.reshape(*index.shape[:-1], table.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashGrid(BasisSettings):
+    """Learnable hash grid at several resolutions (Mueller 2022); tables start in U(-init_scale, init_scale)."""
+
+    learned: ClassVar[tuple[str, ...]] = ("tables",)
+    levels: int = 12
+    coarsest: int = 8
+    finest: int = 400
+    log2_entries: int = 14
+    features: int = 4
+    smooth: bool = False
+    init_scale: float = 1e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        geometric_resolutions(self.levels, self.coarsest, self.finest)
+        if not 0 <= self.log2_entries <= 30:
+            raise SettingError(f"A hash grid needs log2_entries from 0 to 30, got {self.log2_entries}.")
+
+    @property
+    def dim(self) -> int:
+        return self.levels * self.features
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        shape = (self.levels, 2**self.log2_entries, self.features)
+        uniform = np.random.default_rng(self.seed).uniform(-self.init_scale, self.init_scale, shape)
+        return {"tables": uniform.astype(np.float32)}
+
+    def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
+        xp = namespace(points)
+        tables = (self.arrays() if arrays is None else arrays)["tables"]
+        tables = tables if xp is np else xp.as_tensor(tables, device=points.device)
+        resolutions = geometric_resolutions(self.levels, self.coarsest, self.finest)
+        return hash_grid(unit_sphere(points), self.cast(tables), resolutions, self.smooth)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graticule.encoders.bases import Basis, basis_options, build_basis
+from graticule.encoders.bases import basis_options, build_basis
+from graticule.encoders.basis import Basis
 from graticule.encoders.bodies import body as build_body
 from graticule.encoders.bodies import body_options
 from graticule.encoders.harmonics import check_degree, harmonics
@@ -111,9 +112,10 @@ def location_encoder(
 ) -> LocationEncoder:
     """The encoder on the basis `name`, several bases joined by "+" (`"harmonics+hash-grid"`), or a preset.
 
-    What is not given comes from the preset (as far as another body knows it), else from DEFAULTS (residual-mlp, 256 dimensions, no low-frequency
-    path, seed 0), else from the basis or the body. `options` are settings of the basis (`max_degree=40`) or of
-    the body (`dropout=0.5`). The same arguments give the same weights; the global random state is left alone.
+    What is not given comes from the preset (what another body does not know of it is left out), else from
+    DEFAULTS (residual-mlp, 256 dimensions, no low-frequency path, seed 0), else from the basis or the body.
+    `options` are settings of the basis (`max_degree=40`) or of the body (`dropout=0.5`). The same arguments
+    give the same weights; the global random state is left alone.
 
     Raises SettingError for an unknown name or option, with the nearest valid ones.
     """

@@ -53,9 +53,8 @@ class PhotoTrunk:
         self.preparation = read_preparation(self.folder)
         existing(self.folder / "model.safetensors")
         transformers = need("transformers", "photo")
-        self.model = transformers.AutoModel.from_pretrained(
-            str(self.folder), local_files_only=True, dtype=torch.float32, use_safetensors=True
-        ).eval()
+        model = transformers.AutoModel.from_pretrained(str(self.folder), local_files_only=True, use_safetensors=True)
+        self.model = model.float().eval()
 
     @cached_property
     def hashes(self) -> dict[str, str]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 
 class Trunk(Protocol):
-    """A frozen encoder of raw contents. `kind` is the kind of content it reads: text, image, photo."""
+    """A frozen encoder of raw contents. `kind` is what it reads (text, image, photo), `config` rebuilds it by `trunk(**config)`."""
 
     kind: str
+    config: dict[str, Any]
 
     def identity(self) -> dict[str, Any]:
         """Everything the features depend on, in JSON types: name, settings, hash of the weights."""

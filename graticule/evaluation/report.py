@@ -111,6 +111,14 @@ class Report:
         rule = ["---", *["---:"] * (len(header) - 1)]
         return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *body]) + "\n"
 
+    def write(self, folder: str | Path) -> None:
+        """Everything into a folder: scores.parquet, scores.json and table.md."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.to_parquet(folder / "scores.parquet")
+        self.to_json(folder / "scores.json")
+        (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
+
     def to_json(self, path: str | Path) -> None:
         """Write the summary and all rows."""
         summary = {

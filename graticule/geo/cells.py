@@ -64,6 +64,7 @@ def tile_bounds(tiles: NDArray[np.int64], zoom: int) -> NDArray[np.float64]:
     x, y = tiles[:, 0], tiles[:, 1]
 
     def latitude(row: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * row / n))))
+        degrees: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * row / n))))
+        return degrees
 
     return np.stack([x / n * 360 - 180, latitude(y + 1), (x + 1) / n * 360 - 180, latitude(y)], axis=-1)

@@ -44,8 +44,13 @@ def lonlat(*, lon: ArrayLike, lat: ArrayLike, where: str = "row") -> Points:
     if len(bad := np.flatnonzero(np.abs(x) > 360)):
         i = bad[0]
         raise CoordinateError(f"lon must lie in [-360, 360] degrees; {where} {i} has lon={x[i]:g}. Is it in metres?")
-    wrapped = np.where((x >= -180) & (x < 180), x, (x + 180) % 360 - 180)
-    return np.stack([wrapped, y], axis=-1)
+    return np.stack([np.where((x >= -180) & (x < 180), x, _wrapped(x)), y], axis=-1)
+
+
+def _wrapped(lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Degrees into [-180, 180), also where the remainder of a tiny negative number is rounded up to 360."""
+    turned = (lon + 180) % 360 - 180
+    return np.where(turned < 180, turned, -180.0)
 
 
 def unit_sphere(points: Any) -> Any:
@@ -106,4 +111,4 @@ def offset_km(points: Points, east_km: ArrayLike, north_km: ArrayLike) -> Points
     sin_lat = np.sin(lat) * np.cos(angle) + np.cos(lat) * np.sin(angle) * np.cos(bearing)
     to_lat = np.arcsin(np.clip(sin_lat, -1, 1))
     to_lon = lon + np.arctan2(np.sin(bearing) * np.sin(angle) * np.cos(lat), np.cos(angle) - np.sin(lat) * sin_lat)
-    return np.stack([(np.degrees(to_lon) + 180) % 360 - 180, np.degrees(to_lat)], axis=-1)
+    return np.stack([_wrapped(np.degrees(to_lon)), np.degrees(to_lat)], axis=-1)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.errors import DataError
-from graticule.geo.coords import Points
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,23 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Placed:
-    """Rows of ONE modality: `lonlat` (n, 2) float64 degrees, `features` (n, ...) or Ragged, `ids` (n,) or None."""
+    """Rows of ONE modality, each with its own coordinate.
 
-    lonlat: Points
+    lonlat     (n, 2) float64 degrees: numpy at rest, a tensor in training
+    features   (n, ...) array or tensor, or Ragged
+    ids        (n,) names, or None
+    """
+
+    lonlat: Any
     features: Any
     ids: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         for what, rows in (("features", self.features), ("ids", self.ids)):
             if rows is not None and len(rows) != len(self.lonlat):
-                raise DataError(f"Placed needs one row of {what} a place: {len(self.lonlat)} places, {len(rows)} {what}.")
+                raise DataError(
+                    f"Placed needs one row of {what} a place: {len(self.lonlat)} places, {len(rows)} {what}."
+                )
 
     def __len__(self) -> int:
         return len(self.lonlat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ class ContrastiveLearner(Learner):
         losses["loss"] = self.contrast * losses["loss"]
         for pair in pairs:
             if pair.name in self.decoders:
-                target = self.towers[pair.name].targets(batch[pair.name].features)
+                tower = cast(Tower, self.towers[pair.name])
+                target = tower.targets(batch[pair.name].features)
                 part = feature_regression(self.decoders[pair.name](pair.location), target)
                 losses[f"regression/{pair.name}"] = part
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)

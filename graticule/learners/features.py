@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ def cached_features(table: Table, trunk: Trunk) -> Placed:
     identity = {"trunk": trunk.identity(), "table": table.fingerprint}
     folder = table.folder / "features" / digest_json(identity)
     index_path = folder / "features.json"
-    index = read_json(index_path) if index_path.exists() else {**identity, "parts": {}}
+    index: dict[str, Any] = read_json(index_path) if index_path.exists() else {**identity, "parts": {}}
     features = []
     with Progress(f"features of {table.name}", len(table)) as progress:
         for part in table.parts():
             path = folder / f"{Path(part['file']).stem}.npy"
             if not _is_whole(path, index["parts"].get(path.name)):
                 values = _compute(table, part, trunk, progress)
-                atomic_write(path, lambda temporary, values=values: _save(temporary, values))
+                atomic_write(path, partial(_save, values=values))
                 index["parts"][path.name] = digest_file(path)
                 write_json(index_path, index)
             else:
@@ -67,7 +68,9 @@ def _compute(table: Table, part: dict[str, Any], trunk: Trunk, progress: Progres
     for start in range(0, len(contents), CHUNK):
         chunk = trunk(contents[start : start + CHUNK])
         if not np.isfinite(chunk).all() or np.abs(chunk).max(initial=0) > np.finfo(np.float16).max:
-            raise DataError(f"The trunk gave values that float16 cannot hold for {table.folder / part['file']}, rows {start}...")
+            raise DataError(
+                f"The trunk gave values that float16 cannot hold for {table.folder / part['file']}, rows {start}..."
+            )
         chunks.append(chunk.astype(np.float16))
         progress.advance(len(chunk))
     return np.concatenate(chunks)

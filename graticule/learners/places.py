@@ -9,7 +9,7 @@ from graticule.errors import SettingError
 
 
 class RandomPlaces(nn.Module):
-    """`count` new places a step, uniform by area over the whole sphere (CSP's random locations, without its octant bug)."""
+    """`count` new places a step, uniform by area on the whole sphere (CSP's own fall into one octant)."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

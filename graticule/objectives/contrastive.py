@@ -1,9 +1,9 @@
 """Contrastive objectives: embeddings in, named losses out. They own no model and read no data.
 
-    PairwiseInfoNCE   one softmax a modality, against the places of its own rows (adapted ImageBind, SatCLIP, GeoCLIP)
-    MultiPairNTXent   one softmax over the pairs of all modalities (MELT)
-    CspLoss           in-batch + random-place + dropout-view negatives (CSP)
-    AllToAllInfoNCE   every two of {location, modalities} for rows that are co-located
+PairwiseInfoNCE   one softmax a modality, against the places of its own rows (adapted ImageBind, SatCLIP, GeoCLIP)
+MultiPairNTXent   one softmax over the pairs of all modalities (MELT)
+CspLoss           in-batch + random-place + dropout-view negatives (CSP)
+AllToAllInfoNCE   every two of {location, modalities} for rows that are co-located
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Temperature(nn.Module):
 
     def forward(self, name: str) -> Tensor:
         """Logit scale 1 / temperature of a modality, a scalar."""
-        limit = max(MAX_LOGIT_SCALE, float(self.log_scale[name].detach().exp()) if not self.log_scale[name].requires_grad else 0)
-        return self.log_scale[name].exp().clamp(max=limit)
+        scale: Tensor = self.log_scale[name].exp()
+        return scale.clamp(max=MAX_LOGIT_SCALE) if self.log_scale[name].requires_grad else scale
 
 
 def _check(pairs: Sequence[Pair]) -> None:
@@ -114,7 +114,12 @@ class MultiPairNTXent(nn.Module):
     """
 
     def __init__(
-        self, names: Sequence[str], *, temperature: float = 0.07, learn_temperature: bool = True, symmetric: bool = False
+        self,
+        names: Sequence[str],
+        *,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
         self.scale, self.symmetric = Temperature(names, temperature, learn_temperature), symmetric
@@ -129,7 +134,7 @@ class MultiPairNTXent(nn.Module):
         own = torch.arange(len(logits), device=logits.device)
         there = F.cross_entropy(logits, own, reduction="none")
         rows = (there + F.cross_entropy(logits.T, own, reduction="none")) / 2 if self.symmetric else there
-        parts = rows.split([len(pair.location) for pair in pairs])
+        parts = torch.split(rows, [len(pair.location) for pair in pairs])
         return {"loss": rows.mean(), **{pair.name: part.mean() for pair, part in zip(pairs, parts, strict=True)}}
 
 
@@ -160,7 +165,9 @@ class CspLoss(nn.Module):
         terms: dict[str, list[Tensor]] = {"in_batch": [], "random_places": [], "views": []}
         for pair in pairs:
             if pair.second_view is None or pair.other_places is None:
-                raise DataError(f"CspLoss needs a second view and random places of {pair.name!r}; the learner gave none.")
+                raise DataError(
+                    f"CspLoss needs a second view and random places of {pair.name!r}; the learner gave none."
+                )
             scale = self.scale(pair.name)
             near = scale * similarities(pair.modality, pair.location)
             far = scale * similarities(pair.modality, pair.other_places)
@@ -187,7 +194,7 @@ class AllToAllInfoNCE(nn.Module):
         """The mean over all couples as "loss" and each couple under "a-b"."""
         _check(pairs)
         if len({len(pair.location) for pair in pairs}) > 1:
-            raise DataError(f"Co-located rows must be equally many: {({p.name: len(p.location) for p in pairs})}.")
+            raise DataError(f"Co-located rows must be equally many: { ({p.name: len(p.location) for p in pairs}) }.")
         parts = {}
         for i, pair in enumerate(pairs):
             parts[f"location-{pair.name}"] = self._couple(pair.location, pair.modality, self.scale(pair.name))

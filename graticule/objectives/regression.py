@@ -11,7 +11,9 @@ from graticule.errors import DataError
 def feature_regression(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared error between (n, d) predictions and (n, d) standardised features: 1 means nothing was learned."""
     if predicted.shape != target.shape:
-        raise DataError(f"Prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}.")
+        raise DataError(
+            f"Prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}."
+        )
     return (predicted - target).square().mean()
 
 

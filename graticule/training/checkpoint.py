@@ -46,7 +46,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def flatten_optimiser(state: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
     """Optimiser state by parameter number -> flat names like "optimiser/3/exp_avg"."""
-    return {f"optimiser/{i}/{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+    return {
+        f"optimiser/{i}/{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()
+    }
 
 
 def unflatten_optimiser(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -145,15 +145,19 @@ class _Loop:
     def _draw(self, step: int, phase: Phase, device: torch.device) -> Batch:
         _, done = which_phase(self.phases, step)
         drawn = {
-            name: sum(n for n, p in zip(done, self.phases, strict=True) if name in p.modalities) for name in self.sources
+            name: sum(n for n, p in zip(done, self.phases, strict=True) if name in p.modalities)
+            for name in self.sources
         }
         return {
-            name: to_tensors(self.sources[name].take(self.samplers[phase.modalities[0] if phase.paired else name].draw(drawn[name])), device)
+            name: to_tensors(
+                self.sources[name].take(self.samplers[phase.modalities[0] if phase.paired else name].draw(drawn[name])),
+                device,
+            )
             for name in phase.modalities
         }
 
     def log(self, step: int, losses: dict[str, Tensor]) -> None:
-        self.last_loss = float(losses["loss"])
+        self.last_loss = float(losses["loss"].detach())
         if not math.isfinite(self.last_loss):
             raise GraticuleError(
                 f"The loss is {self.last_loss} at step {step}. Lower the learning rate "
@@ -166,7 +170,7 @@ class _Loop:
         self.learner.train(training)
         row = {"step": step + 1, "seconds": round(time.monotonic() - self.began, 2)}
         row |= {"learning_rate": self.optimiser.param_groups[0]["lr"]}
-        row |= {name: round(float(value), 5) for name, value in shown.items()}
+        row |= {name: round(float(value.detach()), 5) for name, value in shown.items()}
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -167,7 +167,7 @@ def test_web_mercator_wraps_and_ends_at_85_degrees(tmp_path):
 
 
 def test_tiles_give_what_memory_gives(tmp_path, monkeypatch):
-    path, pixels = world(tmp_path / "w.tif", 128, bands=3)
+    path, _ = world(tmp_path / "w.tif", 128, bands=3)
     rng = np.random.default_rng(5)
     lon, lat = rng.uniform(-180, 180, 60), rng.uniform(-90, 90, 60)
     options = {"lon": lon, "lat": lat, "size_km": 900, "pixels": 6}

@@ -33,9 +33,10 @@ def naive_statistics(patch, boxes, scale):
         rows = [r for r in range(height // 2 - first, height // 2 - first + box) if 0 <= r < height]
         cols = [c for c in range(width // 2 - first, width // 2 - first + box) if 0 <= c < width]
         values = [[patch[band, r, c] / scale for r in rows for c in cols] for band in range(bands)]
-        columns += [sum(v) / len(v) for v in values]
+        means = [sum(v) / len(v) for v in values]
+        columns += means
         if box > 1:
-            columns += [(sum((x - sum(v) / len(v)) ** 2 for x in v) / len(v)) ** 0.5 for v in values]
+            columns += [(sum((x - m) ** 2 for x in v) / len(v)) ** 0.5 for v, m in zip(values, means, strict=True)]
     return columns
 
 
