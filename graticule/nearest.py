@@ -48,12 +48,13 @@ def gallery(model: Model, modality: str = "place", *, table: Path | None = None)
     entry = model.about["data"].get(modality)
     if entry is None:
         raise unknown("modality of this model", modality, ["place", *model.about["data"]])
-    if not (Path(entry["folder"]) / "manifest.json").exists():
+    folder = Path(entry["folder"]) if "folder" in entry else None
+    if folder is None or not (folder / "manifest.json").exists():
         raise DataError(
             f"The rows of {modality!r} that this model was trained on are not on this machine; "
             f"it knows {', '.join(model.modalities)}. Ask for places instead."
         )
-    rows = Table(modality, Path(entry["folder"]))
+    rows = Table(modality, folder)
     trunk = model.trunk(modality)
     features = raw_features(rows) if trunk is None else cached_features(rows, trunk)
     return Gallery(modality, _labels(rows), rows.lonlat, model.embed_features(modality, features.features))
@@ -69,7 +70,7 @@ def _labels(rows: Table) -> list[str]:
 def _places(table: Path | None) -> tuple[list[str], Points]:
     if table is None:
         points = fibonacci_lattice(PLACES)
-        return [f"{abs(y):.1f}{'NS'[y < 0]} {abs(x):.1f}{'EW'[x < 0]}" for x, y in points], points
+        return [f"{abs(y):.1f}{'NS'[y < 0]} {abs(x):.1f}{'EW'[x < 0]}" for x, y in points.tolist()], points
     from graticule.data.tables import read_points
 
     names: list[str] = []

@@ -152,7 +152,7 @@ RECIPES: dict[str, Recipe] = {
 DEFAULTS: dict[str, Settings] = {
     "satclip": Settings(location="satclip"),
     "geoclip": Settings(location="geoclip", batch_size=256, queue=1024),
-    "csp": Settings(location="csp", random_places=1024),
+    "csp": Settings(location="csp", location_options={"dropout": 0.5}, random_places=1024),
 }
 
 

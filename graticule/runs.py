@@ -30,6 +30,7 @@ from graticule.training.checkpoint import save_tensors
 from graticule.training.trainer import Schedule, fit
 
 logger = logging.getLogger(__name__)
+TAKEN = {"learning_rate", "loss", "place", "rank", "seconds", "spread", "step"} | set(dir(torch.nn.ParameterDict()))
 DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics"}
 
 
@@ -63,7 +64,9 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
         return load(folder)
     _claim(folder, about)
     sources, trunk_configs = _sources(tables, resolved)
-    parts = Parts(_location(resolved), _towers(sources, resolved), {n: len(s) for n, s in sources.items()}, resolved)
+    location = _location(resolved)
+    towers = _towers(sources, resolved, location.dim)
+    parts = Parts(location, towers, {n: len(s) for n, s in sources.items()}, resolved)
     learner, phases = make(parts)
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=resolved.within_km)
@@ -88,6 +91,10 @@ def _chosen(dataset: Dataset, settings: Settings) -> dict[str, Table]:
     tables = {n: t for n, t in dataset.tables.items() if (n in names or not names) and t.kind != "point"}
     if not tables:
         raise DataError(f"{dataset.folder} holds no modality with content to train on.")
+    if taken := sorted(TAKEN & set(tables)):
+        raise SettingError(
+            f"A modality cannot be called {taken[0]!r}, which is used otherwise. Prepare it by another name."
+        )
     for n in settings.trunks:
         if n not in tables:
             raise unknown("modality in trunk.NAME", n, tables)
@@ -125,6 +132,8 @@ def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, di
         far = {n: without_neighbours(rows, places, within_km=settings.holdout_km) for n, rows in sources.items()}
         for n, rows in far.items():
             logger.info("holdout: %s of %s rows of %s left", f"{len(rows):,}", f"{len(sources[n]):,}", n)
+            if not len(rows):
+                raise DataError(f"All rows of {n!r} lie within {settings.holdout_km:g} km of {settings.holdout}.")
         sources = {n: rows.take(far[n]) for n, rows in sources.items()}
     if settings.shuffle:
         sources = {n: _shuffled(rows, settings.seed) for n, rows in sources.items()}
@@ -151,18 +160,16 @@ def _location(settings: Settings) -> LocationEncoder:
     )
 
 
-def _towers(sources: Batch, settings: Settings) -> dict[str, Tower]:
+def _towers(sources: Batch, settings: Settings, dim: int) -> dict[str, Tower]:
     towers = {}
     for name, rows in sources.items():
         torch.manual_seed(settings.seed)
         if rows.features.ndim > 2:
-            towers[name] = tower(
-                dim=settings.dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1]
-            )
+            towers[name] = tower(dim=dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1])
         else:
             width = rows.features.shape[1]
             whiten = min(settings.whiten, width)
-            made = tower(width, dim=settings.dim, head=settings.head, dropout=settings.dropout, whiten=whiten)
+            made = tower(width, dim=dim, head=settings.head, dropout=settings.dropout, whiten=whiten)
             towers[name] = made.fit_statistics(rows.features)
     return towers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -56,6 +57,10 @@ class Settings:
 
 
 DOTTED = {"location": "location_options", "trunk": "trunks"}
+LEAST = {
+    **dict.fromkeys(("batch_size", "checkpoint_every", "dim", "every", "log_every"), 1),
+    **dict.fromkeys(("clip", "ema", "holdout_km", "learning_rate", "steps", "warmup", "weight_decay", "within_km"), 0),
+}
 
 
 def parse_settings(pairs: Mapping[str, Any], base: Settings | None = None) -> Settings:
@@ -69,7 +74,7 @@ def parse_settings(pairs: Mapping[str, Any], base: Settings | None = None) -> Se
             name = DOTTED[group]
             changes[name] = {**changes.get(name, getattr(settings, name)), inner: literal(value)}
         elif key in DOTTED.values() and isinstance(value, Mapping):
-            changes[key] = {**getattr(settings, key), **value}
+            changes[key] = {**changes.get(key, getattr(settings, key)), **value}
         elif key not in types or key in DOTTED.values():
             raise unknown("setting", key, [*(set(types) - set(DOTTED.values())), *(f"{g}.OPTION" for g in DOTTED)])
         else:
@@ -90,8 +95,11 @@ def literal(value: Any) -> Any:
 
 
 def _typed(key: str, kind: str, value: Any) -> Any:
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
     plain: Any = value if kind == "str" else literal(value)
     accepted = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "bool | None": (bool, type(None))}
     if not isinstance(plain, accepted[kind]) or (isinstance(plain, bool) and "bool" not in kind):
         raise SettingError(f"Setting {key!r} must be of type {kind}, got {value!r}.")
+    if key in LEAST and not float(str(plain)) >= LEAST[key]:
+        raise SettingError(f"Setting {key!r} must be at least {LEAST[key]}, got {value!r}.")
     return float(str(plain)) if kind == "float" else plain

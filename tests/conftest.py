@@ -4,3 +4,5 @@ import os
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+from tests.small_run import command, data, refused, run  # noqa: E402, F401

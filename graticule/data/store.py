@@ -81,7 +81,11 @@ class Table:
         return self._places[1]
 
     def parts(self) -> list[dict[str, Any]]:
-        """File, number of rows and digest of every part, in order."""
+        """File, number of rows and digest of every part, in order; DataError for a table without rows."""
+        if not self.manifest["parts"]:
+            raise DataError(
+                f"Modality {self.name!r} in {self.folder} has 0 rows. Delete it or choose other modalities."
+            )
         return list(self.manifest["parts"])
 
     def contents(self, part: Mapping[str, Any]) -> list[Content]:

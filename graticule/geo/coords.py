@@ -108,7 +108,8 @@ def offset_km(points: Points, east_km: ArrayLike, north_km: ArrayLike) -> Points
     angle = np.hypot(east, north) / EARTH_RADIUS_KM
     bearing = np.arctan2(east, north)
     lon, lat = np.radians(points[:, 0])[:, None], np.radians(points[:, 1])[:, None]
-    sin_lat = np.sin(lat) * np.cos(angle) + np.cos(lat) * np.sin(angle) * np.cos(bearing)
-    to_lat = np.arcsin(np.clip(sin_lat, -1, 1))
-    to_lon = lon + np.arctan2(np.sin(bearing) * np.sin(angle) * np.cos(lat), np.cos(angle) - np.sin(lat) * sin_lat)
+    up = np.sin(lat) * np.cos(angle) + np.cos(lat) * np.sin(angle) * np.cos(bearing)
+    out = np.cos(lat) * np.cos(angle) - np.sin(lat) * np.sin(angle) * np.cos(bearing)
+    side = np.sin(angle) * np.sin(bearing)
+    to_lon, to_lat = lon + np.arctan2(side, out), np.arctan2(up, np.hypot(out, side))
     return np.stack([_wrapped(np.degrees(to_lon)), np.degrees(to_lat)], axis=-1)

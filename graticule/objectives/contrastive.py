@@ -42,14 +42,15 @@ class Temperature(nn.Module):
         super().__init__()
         if not initial > 0:
             raise SettingError(f"A temperature must be positive, got {initial:g}.")
+        self.learned = learned
         self.log_scale = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(-math.log(initial)), requires_grad=learned) for name in names}
         )
 
     def forward(self, name: str) -> Tensor:
-        """Logit scale 1 / temperature of a modality, a scalar."""
+        """Logit scale 1 / temperature of a modality, a scalar; a learned one is at most MAX_LOGIT_SCALE."""
         scale: Tensor = self.log_scale[name].exp()
-        return scale.clamp(max=MAX_LOGIT_SCALE) if self.log_scale[name].requires_grad else scale
+        return scale.clamp(max=MAX_LOGIT_SCALE) if self.learned else scale
 
 
 def _check(pairs: Sequence[Pair]) -> None:

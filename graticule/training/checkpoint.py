@@ -16,8 +16,10 @@ from graticule.errors import CacheError
 from graticule.files import atomic_write
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     state = hashlib.blake2b(digest_size=16)
+    for key in sorted(metadata):
+        state.update(f"{key}={metadata[key]}\n".encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -28,7 +30,8 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
     """Write tensors as safetensors, atomically, with a digest in the metadata."""
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    atomic_write(path, lambda temporary: save_file(whole, temporary, metadata={**metadata, "blake2b": _digest(whole)}))
+    sealed = {**metadata, "blake2b": _digest(whole, metadata)}
+    atomic_write(path, lambda temporary: save_file(whole, temporary, metadata=sealed))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -39,7 +42,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CacheError(f"{path} is missing or damaged ({error}). Delete it and train again.") from error
-    if metadata.pop("blake2b", None) != _digest(tensors):
+    if metadata.pop("blake2b", None) != _digest(tensors, metadata):
         raise CacheError(f"{path} is damaged: its digest does not match. Delete it and train again.")
     return tensors, metadata
 

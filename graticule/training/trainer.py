@@ -20,6 +20,7 @@ from torch import Tensor
 
 from graticule.data.loader import EpochSampler
 from graticule.errors import CacheError, GraticuleError, SettingError
+from graticule.files import atomic_write
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.base import Learner
 from graticule.progress import Progress
@@ -66,6 +67,7 @@ def fit(learner: Learner, sources: Batch, phases: Sequence[Phase], schedule: Sch
     uninterrupted one (bit-identical on one thread), since draws and random numbers depend on the
     step alone. Raises CacheError for a damaged checkpoint and GraticuleError when the loss is not finite.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     device = next(learner.parameters()).device
     loop = _Loop(learner, sources, phases, schedule, folder)
     start = loop.resume()
@@ -175,6 +177,11 @@ class _Loop:
             file.write(json.dumps(row) + "\n")
 
     def save(self, step: int) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.trainable.values()):
+            raise GraticuleError(
+                f"Weights are no longer finite after {step} steps. Lower the learning rate "
+                f"(now {self.schedule.learning_rate:g}); the last checkpoint in {self.folder} is sound."
+            )
         tensors = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
         tensors |= flatten_optimiser(self.optimiser.state_dict()["state"])
         tensors |= {f"average/{name}": value for name, value in self.average.items()}
@@ -204,7 +211,7 @@ class _Loop:
         path = self.folder / "log.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        atomic_write(path, lambda temporary: temporary.write_text("".join(line + "\n" for line in kept)))
 
     def use_average(self) -> None:
         with torch.no_grad():

@@ -1,5 +1,7 @@
 """What is demanded of every contrastive objective."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -114,7 +116,7 @@ def test_a_few_steps_lower_the_loss(make):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(values))
     assert values[-1] < 0.98 * values[0]
 
 

@@ -24,23 +24,62 @@ def test_queue_starts_empty():
 
 @given(size=st.integers(1, 12), batches=st.lists(st.integers(1, 15), max_size=8))
 @settings(deadline=None, max_examples=60)
-def test_queue_is_first_in_first_out(size, batches):
-    queue, naive, start = PlaceQueue(size), [], 0
-    for n in batches:
-        batch = numbered(start, n)
-        assert sorted(map(tuple, queue(batch).tolist())) == sorted(naive)
-        queue.remember(batch)
-        batches_so_far = [tuple(row) for row in batch.tolist()]
-        if n >= size:  # a batch larger than the queue leaves only rows of its own
-            assert {tuple(row) for row in queue(batch).tolist()} <= set(batches_so_far)
-            naive = [tuple(row) for row in queue(batch).tolist()]
-        else:
-            naive = (naive + batches_so_far)
-            oldest = naive[: max(0, len(naive) - size)]
-            naive = naive[len(oldest):]
-            now = [tuple(row) for row in queue(batch).tolist()]
-            assert len(now) == len(naive)
-            assert set(batches_so_far) <= set(now)
-            naive = now[::-1] if False else naive
-            naive = now
+def test_queue_keeps_the_newest_batches(size, batches):
+    """What is held is whole, distinct, as much as fits, and never older than what has fallen out."""
+    queue, batch_of, start = PlaceQueue(size), {}, 0
+    for number, n in enumerate(batches):
+        queue.remember(numbered(start, n))
+        batch_of |= {float(i): number for i in range(start, start + n)}
         start += n
+        held = queue(numbered(0, 1))
+        assert torch.equal(held[:, 1], -held[:, 0])
+        names = set(held[:, 0].tolist())
+        assert len(names) == len(held) == min(size, start)
+        oldest_held = min(batch_of[name] for name in names)
+        assert all(batch_of[name] <= oldest_held for name in set(batch_of) - names)
+
+
+def test_queue_is_part_of_the_state():
+    queue, again = PlaceQueue(5), PlaceQueue(5)
+    queue.remember(numbered(0, 3))
+    again.load_state_dict(queue.state_dict())
+    assert torch.equal(again(numbered(0, 1)), queue(numbered(0, 1)))
+
+
+def test_queue_needs_the_places_it_holds_no_longer():
+    queue, batch = PlaceQueue(4), numbered(0, 2)
+    queue.remember(batch)
+    batch.zero_()
+    assert sorted(queue(batch)[:, 0].tolist()) == [0, 1]
+
+
+def test_random_places_are_uniform_by_area():
+    """The sine of the latitude and the longitude are uniform: Kolmogorov-Smirnov distance below the 0.1 % level."""
+    torch.manual_seed(0)
+    n = 20_000
+    places = RandomPlaces(n)(torch.zeros(1, 2, dtype=torch.float64)).numpy()
+    assert places.shape == (n, 2)
+    assert places.dtype == np.float64
+    even = (np.arange(n) + 0.5) / n
+    for values in ((np.sin(np.radians(places[:, 1])) + 1) / 2, (places[:, 0] + 180) / 360):
+        assert np.abs(np.sort(values) - even).max() < 1.95 / np.sqrt(n)
+    octant = (unit_sphere(places) > 0) @ [1, 2, 4]
+    assert np.abs(np.bincount(octant, minlength=8) / n - 1 / 8).max() < 0.01
+    assert np.linalg.norm(unit_sphere(places).mean(axis=0)) < 0.03
+
+
+def test_random_places_are_new_every_time_and_follow_the_seed():
+    places, seen = RandomPlaces(10), torch.zeros(1, 2, dtype=torch.float64)
+    torch.manual_seed(1)
+    first, second = places(seen), places(seen)
+    places.remember(seen)
+    torch.manual_seed(1)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, places(seen))
+
+
+@pytest.mark.parametrize("kind", [RandomPlaces, PlaceQueue])
+@pytest.mark.parametrize("count", [0, -3])
+def test_impossible_counts(kind, count):
+    with pytest.raises(SettingError, match=f"at least 1, got {count}"):
+        kind(count)

@@ -199,7 +199,9 @@ def test_temperature_starts_where_asked_and_is_clamped_only_when_learned():
 def test_learned_temperature_moves_and_a_fixed_one_does_not():
     for learned in (True, False):
         objective = PairwiseInfoNCE(["text"], learn_temperature=learned)
-        objective([pair()._replace(location=torch.randn(5, 4, dtype=torch.float64, requires_grad=True))])["loss"].backward()
+        objective([pair()._replace(location=torch.randn(5, 4, dtype=torch.float64, requires_grad=True))])[
+            "loss"
+        ].backward()
         gradient = objective.scale.log_scale["text"].grad
         assert (gradient is not None and abs(gradient.item()) > 1e-4) == learned
 

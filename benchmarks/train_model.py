@@ -1,0 +1,62 @@
+"""Train the model that ships inside the package.
+
+    python -m benchmarks.train_model DATA RUNS
+
+Text, Blue Marble and Sentinel-2 patches; seeds fixed; about 12 minutes on one core once features are cached.
+Writes graticule/model/{run.json, model.safetensors}; MODEL_CARD.md describes it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.world import prepare_world
+from graticule.embed import INSIDE
+from graticule.files import digest_file, read_json, write_json
+from graticule.runs import train
+from graticule.training.checkpoint import load_tensors, save_tensors
+
+SETTINGS = {
+    "steps": 900,
+    "batch_size": 1024,
+    "whiten": 96,
+    "temperature": 0.2,
+    "learn_temperature": False,
+    "regression": 1.0,
+    "location": "harmonics",
+    "location.max_degree": 30,
+    "location.damping": 1,
+    "location.low_frequency": 10,
+    "threads": 1,
+    "seed": 0,
+}
+
+
+def release(run: Path, to: Path) -> None:
+    """Copy a finished run into the package: weights in float16, no folder of this machine."""
+    about = read_json(run / "run.json")
+    tensors, _ = load_tensors(run / "model.safetensors")
+    small = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
+    shutil.rmtree(to, ignore_errors=True)
+    save_tensors(to / "model.safetensors", small)
+    for entry in about["data"].values():
+        del entry["folder"]
+    write_json(to / "run.json", about | {"name": "graticule-small", "weights": digest_file(to / "model.safetensors")})
+
+
+def main() -> None:
+    data, runs = Path(sys.argv[1]), Path(sys.argv[2])
+    world = prepare_world(data, runs / "world")
+    train("melt", world, to=runs / "released", **SETTINGS)
+    release(runs / "released", INSIDE)
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

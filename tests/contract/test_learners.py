@@ -1,0 +1,120 @@
+"""What is demanded of every learner: the contrastive one under every recipe, on a tiny batch."""
+
+import numpy as np
+import pytest
+import torch
+
+from graticule.encoders.location import location_encoder
+from graticule.encoders.towers import tower
+from graticule.geo.coords import uniform_places
+from graticule.geo.placed import Placed
+from graticule.learners.base import Learner
+from graticule.recipes import RECIPES, Parts
+from graticule.settings import Settings
+
+BINARY = ("satclip", "geoclip", "csp")
+ROWS = 12
+VARIANTS = {name: {} for name in RECIPES} | {
+    "melt regression": {"regression": 0.5},
+    "imagebind regression": {"regression": 1.0, "contrast": 0.0},
+    "cyclic epochs": {"cycle": "epochs", "every": 2},
+}
+every = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def build(variant):
+    recipe = variant.split()[0]
+    settings = Settings(dim=8, batch_size=4, queue=6, random_places=5, **VARIANTS[variant])
+    names = ["image"] if recipe in BINARY else ["image", "text"]
+    location = location_encoder("harmonics", max_degree=3, body="mlp", width=16, depth=1, dim=8, dropout=0.1)
+    torch.manual_seed(0)
+    towers = {name: tower(width, dim=8, hidden=16) for name, width in zip(names, (5, 7), strict=False)}
+    for name, one in towers.items():
+        one.fit_statistics(rows(name).features)
+    return RECIPES[recipe](Parts(location, towers, dict.fromkeys(names, ROWS), settings))
+
+
+def rows(name):
+    rng = np.random.default_rng(len(name))
+    width = {"image": 5, "text": 7}[name]
+    return Placed(uniform_places(ROWS, seed=3), rng.normal(size=(ROWS, width)).astype(np.float16))
+
+
+def batch(names):
+    placed = {name: rows(name) for name in names}
+    return {n: Placed(torch.from_numpy(r.lonlat), torch.from_numpy(r.features)) for n, r in placed.items()}
+
+
+@every
+def test_losses_are_finite_scalars(variant):
+    learner, phases = build(variant)
+    assert isinstance(learner, Learner)
+    for phase in phases:
+        losses = learner.loss(batch(phase.modalities))
+        assert losses["loss"].requires_grad
+        assert len(losses) > 1
+        assert all(value.shape == () and torch.isfinite(value) for value in losses.values())
+
+
+@every
+def test_every_parameter_has_a_gradient_in_one_of_the_phases(variant):
+    learner, phases = build(variant)
+    for _ in range(2):  # the queue of places is empty in the first step
+        for phase in phases:
+            learner.loss(batch(phase.modalities))["loss"].backward()
+            learner.after_step(0.5)
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        if not (variant == "imagebind regression" and name.startswith(("objective", "towers"))):
+            assert parameter.grad.abs().max() > 0, name
+
+
+@every
+def test_diagnosis_is_finite_and_changes_nothing(variant):
+    learner, _ = build(variant)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    learner.eval()
+    with torch.no_grad():
+        shown = learner.diagnose()
+        again = learner.diagnose()
+    assert set(shown) == {"rank", "spread"}
+    assert 1 < shown["rank"].item() <= 8
+    assert shown["spread"].item() > 0
+    assert all(torch.equal(shown[name], again[name]) for name in shown)
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+
+
+@every
+def test_state_is_enough_to_go_on(variant):
+    learner, phases = build(variant)
+    for phase in phases:
+        learner.loss(batch(phase.modalities))
+        learner.after_step(0.5)
+    again, _ = build(variant)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.add_(1)
+    again.load_state_dict(learner.state_dict())
+    for phase in phases:
+        torch.manual_seed(0)
+        expected = learner.loss(batch(phase.modalities))
+        torch.manual_seed(0)
+        found = again.loss(batch(phase.modalities))
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@every
+def test_a_few_steps_lower_the_loss(variant):
+    learner, phases = build(variant)
+    names = phases[0].modalities
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-2)
+    values = []
+    for step in range(25):
+        loss = learner.loss(batch(names))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        learner.after_step((step + 1) / 25)
+        values.append(loss.item())
+    assert sum(values[-3:]) < 0.8 * sum(values[:3])

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from graticule.encoders.location import location_encoder
+from graticule.encoders.towers import tower
+from graticule.geo.coords import uniform_places
+from graticule.geo.placed import Placed
+from graticule.learners.base import Learner
+from graticule.learners.contrastive import ContrastiveLearner
+from graticule.learners.places import PlaceQueue
+from graticule.objectives.contrastive import PairwiseInfoNCE
+
+
+class Spy(nn.Module):
+    """An objective that keeps what it is given."""
+
+    def forward(self, pairs):
+        self.pairs = pairs
+        return {"loss": sum((p.location * p.modality).mean() for p in pairs)}
+
+
+def build(objective=None, dropout=0.0, towers=(("image", 3), ("text", 4)), **options):
+    torch.manual_seed(0)
+    location = location_encoder("harmonics", max_degree=2, body="mlp", width=8, depth=1, dim=6, dropout=dropout)
+    heads = {name: tower(width, dim=6, hidden=8) for name, width in towers}
+    return ContrastiveLearner(location, heads, objective or Spy(), **options)
+
+
+def batch(n=5):
+    torch.manual_seed(1)
+    places = torch.from_numpy(uniform_places(2 * n, seed=1))
+    return {"image": Placed(places[:n], torch.randn(n, 3)), "text": Placed(places[n:], torch.randn(n, 4))}
+
+
+def test_the_objective_sees_each_modality_with_its_own_places():
+    learner, rows = build(), batch()
+    learner.loss(rows)
+    for pair, (name, placed) in zip(learner.objective.pairs, rows.items(), strict=True):
+        assert pair.name == name
+        torch.testing.assert_close(pair.location, learner.location(placed.lonlat))
+        torch.testing.assert_close(pair.modality, learner.towers[name](placed.features))
+        assert pair.second_view is None
+        assert pair.other_places is None
+
+
+def test_second_view_is_another_dropout_view():
+    learner = build(dropout=0.5, second_view=True)
+    learner.loss(batch())
+    pair = learner.objective.pairs[0]
+    assert not torch.equal(pair.second_view, pair.location)
+    learner.eval().loss(batch())
+    pair = learner.objective.pairs[0]
+    assert torch.equal(pair.second_view, pair.location)
+
+
+def test_queue_gives_the_places_of_earlier_batches_only():
+    learner, rows = build(other_places=PlaceQueue(100)), batch()
+    learner.loss(rows)
+    assert all(pair.other_places is None for pair in learner.objective.pairs)
+    learner.after_step(0.1)
+    learner.loss(rows)
+    expected = learner.location(torch.cat([placed.lonlat for placed in rows.values()]))
+    torch.testing.assert_close(learner.objective.pairs[1].other_places, expected)
+
+
+def test_regression_is_the_mean_over_modalities_and_contrast_weighs_the_rest():
+    options = {"contrast": 0.25, "regression": 3.0}
+    learner, rows = build(PairwiseInfoNCE(["image", "text"]), **options), batch()
+    losses = learner.loss(rows)
+    plain = learner.objective([learner._pair(name, placed) for name, placed in rows.items()])["loss"].item()
+    parts = []
+    for name, placed in rows.items():
+        predicted = learner.decoders[name](learner.location(placed.lonlat))
+        parts.append((predicted - placed.features).square().mean().item())  # statistics not fitted: mean 0, deviation 1
+        assert losses[f"regression/{name}"].item() == pytest.approx(parts[-1], rel=1e-5)
+    assert losses["loss"].item() == pytest.approx(0.25 * plain + 3 * sum(parts) / 2, rel=1e-5)
+
+
+def test_no_decoder_without_regression_or_for_a_trainable_trunk():
+    assert len(build().decoders) == 0
+    towers = {"image": tower(dim=6, trunk="multispectral", bands=12), "text": tower(4, dim=6)}
+    location = location_encoder("cartesian", dim=6)
+    learner = ContrastiveLearner(location, towers, Spy(), regression=1.0)
+    assert list(learner.decoders) == ["text"]
+
+
+def test_base_learner_asks_for_a_loss_and_nothing_else():
+    learner = Learner()
+    with pytest.raises(NotImplementedError):
+        learner.loss({})
+    learner.after_step(1.0)
+    assert learner.diagnose() == {}

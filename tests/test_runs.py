@@ -1,0 +1,238 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import graticule
+from graticule.data.store import open_dataset, prepare
+from graticule.errors import CacheError, DataError, GraticuleError, SettingError
+from graticule.geo.coords import great_circle_km, uniform_places
+from graticule.runs import train
+from graticule.training import trainer
+from graticule.training.checkpoint import load_tensors
+from tests.prepared import image_source, source, text_source
+
+OPTIONS = {
+    "steps": 4,
+    "batch_size": 8,
+    "dim": 8,
+    "log_every": 2,
+    "location": "harmonics",
+    "location.max_degree": 3,
+    "location.body": "linear",
+    "trunk.text": "ngram",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return prepare({"text": text_source(30), "image": image_source(40)}, to=tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the trainer is given."""
+    given = []
+
+    def spy(learner, sources, phases, schedule, folder):
+        given.append((sources, phases, schedule))
+        return trainer.fit(learner, sources, phases, schedule, folder)
+
+    monkeypatch.setattr("graticule.runs.fit", spy)
+    return given
+
+
+def test_a_finished_run_is_loaded_not_trained_again(data, tmp_path, seen):
+    first = train("melt", data, to=tmp_path / "run", **OPTIONS)
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    second = train("melt", str(data.folder), to=str(tmp_path / "run"), **OPTIONS)
+    assert len(seen) == 1
+    assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
+    assert np.array_equal(first.embed(lon=[3], lat=[4]), second.embed(lon=[3], lat=[4]))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "what"),
+    [("imagebind", {}, "recipe"), ("melt", {"steps": 5}, "settings"), ("melt", {"modalities": "text"}, "settings")],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_belongs_to_one_run(data, tmp_path, recipe, changes, what, finished, monkeypatch):
+    if not finished:
+        monkeypatch.setattr("graticule.runs.fit", lambda *_: (_ for _ in ()).throw(GraticuleError("killed")))
+        with pytest.raises(GraticuleError, match="killed"):
+            train("melt", data, to=tmp_path, **OPTIONS)
+    else:
+        train("melt", data, to=tmp_path, **OPTIONS)
+    with pytest.raises(SettingError, match=f"other {what}"):
+        train(recipe, data, to=tmp_path, **OPTIONS | changes)
+
+
+def test_a_folder_belongs_to_one_data(data, tmp_path):
+    train("melt", data, to=tmp_path / "run", **OPTIONS | {"modalities": "text"})
+    other = prepare({"text": text_source(31)}, to=tmp_path / "other")
+    with pytest.raises(SettingError, match="other data"):
+        train("melt", other, to=tmp_path / "run", **OPTIONS | {"modalities": "text"})
+
+
+def test_settings_reach_the_trainer(data, tmp_path, seen):
+    asked = {"learning_rate": 0.5, "weight_decay": 0.25, "warmup": 0.125, "clip": 2.0, "ema": 0.75, "seed": 3}
+    train("melt", data, to=tmp_path, **OPTIONS, **asked, checkpoint_every=2, precision="float32")
+    ((_, _, schedule),) = seen
+    for key, value in (asked | {"steps": 4, "batch_size": 8, "log_every": 2, "checkpoint_every": 2}).items():
+        assert getattr(schedule, key) == value, key
+
+
+def test_only_the_modalities_asked_for(data, tmp_path, seen):
+    model = train("melt", data, to=tmp_path, modalities=" text ", **OPTIONS)
+    assert model.modalities == ["text"]
+    assert list(seen[0][0]) == ["text"]
+    with pytest.raises(SettingError, match="Did you mean 'text'"):
+        train("melt", data, to=tmp_path / "x", modalities="txt", **OPTIONS)
+
+
+def test_points_are_no_modality_to_train_on(tmp_path):
+    places = uniform_places(20, seed=0)
+    made = prepare({"spots": source("point", places, [None] * 20), "text": text_source(20)}, to=tmp_path / "data")
+    assert train("melt", made, to=tmp_path / "run", **OPTIONS).modalities == ["text"]
+    only = prepare({"spots": source("point", places, [None] * 20)}, to=tmp_path / "only")
+    with pytest.raises(DataError, match="no modality with content"):
+        train("melt", only, to=tmp_path / "x", **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["loss", "step", "items", "training"])
+def test_names_that_are_used_otherwise_are_refused(tmp_path, name):
+    made = prepare({name: text_source(20)}, to=tmp_path / "data")
+    with pytest.raises(SettingError, match=f"cannot be called {name!r}"):
+        train("melt", made, to=tmp_path / "run", **{k: v for k, v in OPTIONS.items() if k != "trunk.text"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"stepps": 3}, "'steps'"),
+        ({"trunk.images": "statistics"}, "Did you mean 'image'"),
+        ({"trunk.image": "statistic"}, "Did you mean 'statistics'"),
+        ({"location.max_degre": 3}, "'max_degree'"),
+        ({"location": "harmonic"}, "Did you mean 'harmonics'"),
+        ({"head": "mpl"}, "'mlp'"),
+        ({"temperature": -1}, "must be positive"),
+        ({"train_trunks": "text"}, "Only image rows"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_wrong_settings_are_answered_with_one_sentence(data, tmp_path, asked, message):
+    with pytest.raises(GraticuleError, match=message):
+        train("melt", data, to=tmp_path, **OPTIONS | asked)
+
+
+def test_photos_need_a_trunk_of_their_own(tmp_path):
+    made = prepare({"photo": source("photo", uniform_places(4, seed=0), [b"x"] * 4)}, to=tmp_path / "data")
+    with pytest.raises(SettingError, match=r"trunk\.photo=photo:FOLDER"):
+        train("melt", made, to=tmp_path / "run", steps=1)
+
+
+def test_holdout_removes_what_is_near(data, tmp_path, seen, caplog):
+    held = uniform_places(3, seed=9)
+    table = tmp_path / "held.csv"
+    table.write_text("lon,lat\n" + "".join(f"{x},{y}\n" for x, y in held))
+    with caplog.at_level(logging.INFO):
+        model = train("melt", data, to=tmp_path / "run", holdout=table, holdout_km=4000, **OPTIONS)
+    for name, rows in seen[0][0].items():
+        away = [min(great_circle_km(place, spot) for spot in held) for place in data[name].lonlat]
+        kept = [str(i) for i, km in zip(data[name].ids, away, strict=True) if km > 4000]
+        assert 0 < len(kept) < len(data[name])
+        assert rows.ids.tolist() == kept
+        assert model.about["rows_trained"][name] == len(kept)
+        assert any(f"{len(kept)} of {len(data[name])} rows of {name}" in r.message for r in caplog.records)
+    with pytest.raises(DataError, match=r"All rows of 'image' lie within 20100 km of .*held\.csv"):
+        train("melt", data, to=tmp_path / "none", holdout=table, holdout_km=20_100, **OPTIONS)
+
+
+def test_shuffle_permutes_the_places_and_nothing_else(data, tmp_path, seen):
+    train("melt", data, to=tmp_path / "true", **OPTIONS)
+    train("melt", data, to=tmp_path / "shuffled", shuffle=True, **OPTIONS)
+    (true, _, _), (shuffled, _, _) = seen
+    for name in true:
+        assert np.array_equal(true[name].features, shuffled[name].features)
+        assert true[name].ids.tolist() == shuffled[name].ids.tolist()
+        places, torn = true[name].lonlat, shuffled[name].lonlat
+        assert sorted(map(tuple, places)) == sorted(map(tuple, torn))
+        assert np.mean((places == torn).all(axis=1)) < 0.2
+
+
+def test_damaged_weights_are_named_and_not_used(data, tmp_path):
+    run = train("melt", data, to=tmp_path, **OPTIONS)
+    path = run.folder / "model.safetensors"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-9] ^= 4
+    for damaged in (flipped, whole[:-100], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(CacheError, match=r"model\.safetensors"):
+            graticule.load(run.folder)
+        with pytest.raises(CacheError, match=r"model\.safetensors"):
+            train("melt", data, to=tmp_path, **OPTIONS)
+    path.unlink()
+    with pytest.raises(CacheError, match=r"model\.safetensors"):
+        graticule.load(run.folder)
+
+
+def test_weights_of_another_run_are_refused(data, tmp_path):
+    one = train("melt", data, to=tmp_path / "a", **OPTIONS)
+    other = train("melt", data, to=tmp_path / "b", **OPTIONS | {"dim": 4})
+    (one.folder / "model.safetensors").write_bytes((other.folder / "model.safetensors").read_bytes())
+    with pytest.raises(CacheError, match="does not fit"):
+        graticule.load(one.folder)
+
+
+def test_a_damaged_or_unfinished_run_says_what_to_do(data, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="no trained run"):
+        graticule.load(tmp_path)
+    run = train("melt", data, to=tmp_path / "run", **OPTIONS)
+    path = run.folder / "run.json"
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(CacheError, match=r"run\.json is damaged"):
+        graticule.load(run.folder)
+    path.unlink()
+    with pytest.raises(DataError, match="run the same `train` again"):
+        graticule.load(run.folder)
+
+
+@pytest.mark.parametrize("when", ["before the weights", "before run.json"])
+def test_killed_while_finishing(data, tmp_path, monkeypatch, when):
+    """The training is done, but not all files are there: the same call writes them without a step more."""
+    whole = train("melt", data, to=tmp_path / "whole", ema=0.5, **OPTIONS)
+    target = "save_tensors" if when == "before the weights" else "digest_file"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"graticule.runs.{target}", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train("melt", data, to=tmp_path / "torn", ema=0.5, **OPTIONS)
+    assert not (tmp_path / "torn" / "run.json").exists()
+    torn = train("melt", data, to=tmp_path / "torn", ema=0.5, **OPTIONS)
+    expected, found = (load_tensors(run.folder / "model.safetensors")[0] for run in (whole, torn))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_run_json_says_where_everything_came_from(data, tmp_path):
+    run = train("melt", open_dataset(data.folder), to=tmp_path / "mine", **OPTIONS)
+    about = json.loads((run.folder / "run.json").read_text())
+    assert about["name"] == "mine"
+    assert about["torch"] == torch.__version__
+    assert about["seconds"] >= 0
+    assert about["data"]["text"]["licence"] == "CC0-1.0"
+    assert about["data"]["text"]["rows"] == 30
+    assert about["settings"]["trunks"] == {"text": "ngram"}
+    assert about["towers"]["image"]["trunk"]["name"] == "statistics"
+    kept = load_tensors(run.folder / "model.safetensors")[0]
+    assert {name.split(".")[0] for name in kept} == {"location", "towers"}
+
+
+def test_threads(data, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        train("melt", data, to=tmp_path, threads=1, device="cpu", **OPTIONS)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
