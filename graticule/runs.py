@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from graticule.data.tables import read_points
 from graticule.embed import FORMAT, Model, load
 from graticule.encoders.location import LocationEncoder, location_encoder
 from graticule.encoders.towers import Tower, tower, trunk
-from graticule.errors import DataError, SettingError, unknown
+from graticule.errors import DataError, GraticuleError, SettingError, unknown
 from graticule.files import digest_file, digest_json, read_json, write_json
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.contrastive import ContrastiveLearner
@@ -45,6 +46,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     folder = Path(to)
     tables = _chosen(dataset, resolved)
+    device = _device(resolved.device)
     if resolved.threads:
         torch.set_num_threads(resolved.threads)
     about = {
@@ -54,7 +56,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
         "recipe": name,
         "settings": asdict(resolved),
         "data": {
-            n: {"folder": str(t.folder), "kind": t.kind, "rows": len(t), "licence": t.manifest["licence"],
+            n: {"folder": str(t.folder.resolve()), "kind": t.kind, "rows": len(t), "licence": t.manifest["licence"],
                 "fingerprint": t.fingerprint}
             for n, t in tables.items()
         },
@@ -70,7 +72,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     learner, phases = make(parts)
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=resolved.within_km)
-    learner.to(_device(resolved.device))
+    learner.to(device)
     began = time.monotonic()
     fit(learner, sources, phases, _schedule(resolved), folder)
     about |= {
@@ -113,8 +115,15 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
 
 def _same_or_refuse(there: Mapping[str, Any], about: Mapping[str, Any], folder: Path) -> None:
     for key in ("recipe", "settings", "data"):
-        if digest_json(there[key]) != digest_json(about[key]):
+        if digest_json(_without_folders(there[key])) != digest_json(_without_folders(about[key])):
             raise SettingError(f"{folder} holds a run with other {key}. Choose another folder or delete it.")
+
+
+def _without_folders(value: Any) -> Any:
+    """The same without the folders of data, which may move."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _without_folders(v) for k, v in value.items() if k != "folder"}
 
 
 def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, dict[str, dict[str, Any] | None]]:
@@ -136,12 +145,13 @@ def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, di
                 raise DataError(f"All rows of {n!r} lie within {settings.holdout_km:g} km of {settings.holdout}.")
         sources = {n: rows.take(far[n]) for n, rows in sources.items()}
     if settings.shuffle:
-        sources = {n: _shuffled(rows, settings.seed) for n, rows in sources.items()}
+        sources = {n: _shuffled(n, rows, settings.seed) for n, rows in sources.items()}
     return sources, configs
 
 
-def _shuffled(rows: Placed, seed: int) -> Placed:
-    return Placed(rows.lonlat[np.random.default_rng(seed).permutation(len(rows))], rows.features, rows.ids)
+def _shuffled(name: str, rows: Placed, seed: int) -> Placed:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return Placed(rows.lonlat[rng.permutation(len(rows))], rows.features, rows.ids)
 
 
 def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
@@ -155,9 +165,13 @@ def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
 def _location(settings: Settings) -> LocationEncoder:
     if settings.start:
         return load(settings.start).location.requires_grad_(True).train()
-    return location_encoder(
-        settings.location, **{"dim": settings.dim, "seed": settings.seed, **settings.location_options}
-    )
+    options = {"dim": settings.dim, "seed": settings.seed, **settings.location_options}
+    try:
+        return location_encoder(settings.location, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, GraticuleError):
+            raise
+        raise SettingError(f"The location encoder cannot be made with {options}: {error}.") from error
 
 
 def _towers(sources: Batch, settings: Settings, dim: int) -> dict[str, Tower]:
@@ -175,7 +189,11 @@ def _towers(sources: Batch, settings: Settings, dim: int) -> dict[str, Tower]:
 
 
 def _device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingError(f"device must be auto, cpu or cuda, got {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device=cuda was asked for, but torch sees no CUDA device here. Use device=auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _schedule(settings: Settings) -> Schedule:

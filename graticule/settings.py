@@ -60,7 +60,9 @@ DOTTED = {"location": "location_options", "trunk": "trunks"}
 LEAST = {
     **dict.fromkeys(("batch_size", "checkpoint_every", "dim", "every", "log_every"), 1),
     **dict.fromkeys(("clip", "ema", "holdout_km", "learning_rate", "steps", "warmup", "weight_decay", "within_km"), 0),
+    **dict.fromkeys(("contrast", "dropout", "regression", "seed", "threads", "whiten"), 0),
 }
+BELOW_ONE = ("dropout", "ema", "warmup")
 
 
 def parse_settings(pairs: Mapping[str, Any], base: Settings | None = None) -> Settings:
@@ -100,6 +102,8 @@ def _typed(key: str, kind: str, value: Any) -> Any:
     accepted = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "bool | None": (bool, type(None))}
     if not isinstance(plain, accepted[kind]) or (isinstance(plain, bool) and "bool" not in kind):
         raise SettingError(f"Setting {key!r} must be of type {kind}, got {value!r}.")
+    if key in BELOW_ONE and not float(str(plain)) < 1:
+        raise SettingError(f"Setting {key!r} must be below 1, got {value!r}.")
     if key in LEAST and not float(str(plain)) >= LEAST[key]:
         raise SettingError(f"Setting {key!r} must be at least {LEAST[key]}, got {value!r}.")
     return float(str(plain)) if kind == "float" else plain

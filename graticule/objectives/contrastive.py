@@ -65,8 +65,10 @@ def _check(pairs: Sequence[Pair]) -> None:
 
 
 def similarities(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarities of all rows of `a` with all rows of `b`: (n, dim), (m, dim) -> (n, m)."""
-    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+    """Cosine similarities of all rows of `a` with all rows of `b`: (n, dim), (m, dim) -> (n, m), never in bfloat16."""
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (v.float() if v.dtype == torch.bfloat16 else v for v in (a, b))
+        return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
 
 
 def find_own(logits: Tensor) -> Tensor:
