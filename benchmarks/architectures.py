@@ -13,16 +13,18 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks.world import prepare_world
 from graticule.embed import load
-from graticule.evaluation.examine import evaluate
+from graticule.evaluation.examine import Embed, evaluate
 from graticule.evaluation.report import Report
-from graticule.evaluation.tasks import EXTRA, MAIN, Task, load_tasks
+from graticule.evaluation.tasks import EXTRA, MAIN, load_tasks
 
 SEEDS = (0, 1)
 ENCODER = {
@@ -31,7 +33,7 @@ ENCODER = {
     "location.damping": 1,
     "location.low_frequency": 10,
 }
-SETTINGS = {**ENCODER, "steps": 300, "batch_size": 1024, "whiten": 96, "temperature": 0.2, "learn_temperature": False}
+SETTINGS = {**ENCODER, "steps": 300, "batch_size": 1024, "whiten": 96, "temperature": 0.4, "learn_temperature": False}
 LABELS = {"text": "text", "image": "Blue Marble", "sentinel2": "Sentinel-2 patches"}
 IMAGE = {"modalities": "image"}
 BINARY = {"steps": 300, "whiten": 96, **IMAGE}
@@ -54,40 +56,40 @@ def folder_of(name: str, seed: int) -> str:
     return f"{name.replace(',', '').replace(' ', '-')}-{seed}"
 
 
-def train_one(name: str, seed: int, world: Path, runs: Path) -> None:
-    """One run on one thread, in this process."""
+def train_one(name: str, seed: int, data: Path, runs: Path) -> None:
+    """One run on one thread, and its scores, in this process."""
     from graticule.runs import train
 
     recipe, settings = RUNS[name]
     chosen = {**settings, "seed": seed, "threads": 1}
     if "start" in chosen:
         chosen["start"] = str(runs / folder_of(str(chosen["start"]), seed))
-    train(recipe, world, to=runs / folder_of(name, seed), **chosen)
+    model = train(recipe, runs / "world", to=runs / folder_of(name, seed), **chosen)
+    score(f"{name} #{seed}", model.embed_points, data, runs / folder_of(name, seed) / "scores.parquet")
 
 
-def train_all(world: Path, runs: Path, workers: int) -> None:
-    """All runs, `workers` processes side by side; those that start from another run come last."""
-    jobs = [(name, seed) for name in RUNS for seed in SEEDS if not (runs / folder_of(name, seed) / "run.json").exists()]
-    first = [job for job in jobs if "start" not in RUNS[job[0]][1]]
-    for batch in (first, [job for job in jobs if job not in first]):
-        running: list[subprocess.Popen[bytes]] = []
-        for name, seed in batch:
-            while len(running) >= workers:
-                finished = next((p for p in running if p.poll() is not None), None)
-                if finished is None:
-                    running[0].wait()
-                    continue
-                running.remove(finished)
-                if finished.returncode:
-                    raise SystemExit(f"a run failed: {finished.args}")
-            arguments = [sys.executable, "-m", "benchmarks.architectures", "--one", name, "--seed", str(seed)]
-            running.append(subprocess.Popen([*arguments, str(world), str(runs)]))
-        for process in running:
-            if process.wait():
-                raise SystemExit(f"a run failed: {process.args}")
+def score(name: str, embed: Embed, data: Path, path: Path) -> None:
+    """Score an embedding on all 26 tasks and keep every number."""
+    tasks = load_tasks(data / "tasks", (*MAIN, *EXTRA))
+    evaluate({name: embed}, tasks, baselines=False).to_parquet(path)
 
 
-def geoclip_released() -> Callable[[np.ndarray], np.ndarray] | None:
+def train_all(data: Path, runs: Path, workers: int, seeds: Sequence[int] = SEEDS) -> None:
+    """All runs not scored yet, `workers` processes side by side; those that start from another run come last."""
+    jobs = [(name, seed) for name in RUNS for seed in seeds]
+    jobs = [job for job in jobs if not (runs / folder_of(*job) / "scores.parquet").exists()]
+    later = [job for job in jobs if "start" in RUNS[job[0]][1]]
+
+    def run(job: tuple[str, int]) -> None:
+        arguments = ["--one", job[0], "--seed", str(job[1]), str(data), str(runs)]
+        subprocess.run([sys.executable, "-m", "benchmarks.architectures", *arguments], check=True)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, [job for job in jobs if job not in later]))
+        list(pool.map(run, later))
+
+
+def geoclip_released() -> Embed | None:
     """GeoCLIP's released weights, where the package `geoclip` was installed (--no-deps) into this environment."""
     try:
         from benchmarks.geoclip_weights import embed
@@ -96,18 +98,20 @@ def geoclip_released() -> Callable[[np.ndarray], np.ndarray] | None:
     return embed
 
 
-def score(tasks: list[Task], runs: Path) -> tuple[Report, dict[str, list[float]]]:
-    embeds: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+def gather(data: Path, runs: Path) -> tuple[Report, dict[str, list[float]]]:
+    """Scores of the baselines, the runs, the model inside and GeoCLIP's released weights; seconds of training."""
+    tasks = load_tasks(data / "tasks", (*MAIN, *EXTRA))
+    rows = list(evaluate({}, tasks).rows)
     seconds: dict[str, list[float]] = {}
     for name in RUNS:
         for seed in SEEDS:
-            model = load(runs / folder_of(name, seed))
-            embeds[f"{name} #{seed}"] = model.embed_points
-            seconds.setdefault(name, []).append(model.about["seconds"])
-    embeds["the model inside"] = load().embed_points
+            folder = runs / folder_of(name, seed)
+            rows += pq.read_table(folder / "scores.parquet").to_pylist()
+            seconds.setdefault(name, []).append(load(folder).about["seconds"])
+    others: dict[str, Embed] = {"the model inside": load().embed_points}
     if (released := geoclip_released()) is not None:
-        embeds["GeoCLIP, released weights"] = released
-    return evaluate(embeds, tasks), seconds
+        others["GeoCLIP, released weights"] = released
+    return Report([*rows, *evaluate(others, tasks, baselines=False).rows]), seconds
 
 
 def table(report: Report, seconds: dict[str, list[float]]) -> str:
@@ -155,18 +159,20 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--one")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="train and score only the runs of this seed, write no table")
     asked = parser.parse_args()
     if asked.one:
         return train_one(asked.one, asked.seed, asked.data, asked.runs)
-    world = asked.runs / "world"
-    prepare_world(asked.data, world)
-    train_all(world, asked.runs, asked.workers)
+    prepare_world(asked.data, asked.runs / "world")
+    train_all(asked.data, asked.runs, asked.workers, SEEDS if asked.seed is None else (asked.seed,))
+    if asked.seed is not None:
+        return None
+    report, seconds = gather(asked.data, asked.runs)
     parts = []
     for title, names in (("Main tasks", MAIN), ("Main and extra tasks", (*MAIN, *EXTRA))):
-        report, seconds = score(load_tasks(asked.data / "tasks", names), asked.runs)
-        parts.append(f"## {title}\n\n{table(report, seconds)}\n")
-        report.write(asked.runs / "scores" / title.split()[-2].lower())
+        chosen = Report([row for row in report.rows if row["task"] in names])
+        parts.append(f"## {title}\n\n{table(chosen, seconds)}\n")
+    report.write(asked.runs / "scores")
     minutes = round(sum(map(sum, seconds.values())) / 60 / asked.workers)
     note = NOTE.format(minutes=minutes, settings=json.dumps(SETTINGS))
     Path(__file__).with_suffix(".md").write_text(note + "\n".join(parts))
