@@ -149,10 +149,11 @@ RECIPES: dict[str, Recipe] = {
     "geoclip": geoclip,
     "csp": csp,
 }
+AS_PUBLISHED: dict[str, Any] = {"temperature": 0.07, "learn_temperature": True}
 DEFAULTS: dict[str, Settings] = {
-    "satclip": Settings(location="satclip"),
-    "geoclip": Settings(location="geoclip", batch_size=256, queue=1024),
-    "csp": Settings(location="csp", location_options={"dropout": 0.5}, random_places=1024),
+    "satclip": Settings(location="satclip", **AS_PUBLISHED),
+    "geoclip": Settings(location="geoclip", batch_size=256, queue=1024, **AS_PUBLISHED),
+    "csp": Settings(location="csp", location_options={"dropout": 0.5}, **AS_PUBLISHED),
 }
 
 

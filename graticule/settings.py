@@ -14,7 +14,7 @@ from graticule.errors import SettingError, unknown
 class Settings:
     """Everything that can be set in a run; the comments are the manual. Dotted keys reach into the dictionaries."""
 
-    steps: int = 1500
+    steps: int = 600
     batch_size: int = 1024  # rows a modality and step
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -30,16 +30,16 @@ class Settings:
 
     modalities: str = ""  # comma-separated; empty for all in the data
     dim: int = 256  # of the shared space and of the vectors that come out
-    location: str = "harmonics+hash-grid"  # a basis, several joined by +, or a preset: satclip, geoclip, csp
+    location: str = "graticule"  # a preset (graticule, satclip, geoclip, csp) or a basis, several joined by +
     location_options: dict[str, Any] = field(default_factory=dict)  # location.max_degree=40, location.body=siren, ...
     trunks: dict[str, str] = field(default_factory=dict)  # trunk.text=ngram, trunk.photo=photo:FOLDER, ...
     train_trunks: str = ""  # image modalities whose multispectral trunk trains with the run
     head: str = "mlp"  # linear or mlp
     dropout: float = 0.0  # in the towers' heads
-    whiten: int = 0  # principal components that a tower keeps of its features; 0 for all, standardised
+    whiten: int = 96  # principal components that a tower keeps of its features; 0 for all, standardised
 
-    temperature: float = 0.07
-    learn_temperature: bool = True
+    temperature: float = 0.4  # fixed and high: a learned one falls until every place has a code of its own
+    learn_temperature: bool = False
     symmetric: bool | None = None  # None: imagebind and cyclic yes, melt no (a row finds its place)
     contrast: float = 1.0  # weight of the contrastive loss
     regression: float = 0.0  # weight of regressing the towers' features from the location vector

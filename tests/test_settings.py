@@ -12,7 +12,7 @@ from graticule.errors import SettingError
 from graticule.settings import Settings, literal, parse_settings
 from graticule.training.trainer import Schedule
 
-PLAIN = {"int": st.integers(1, 10**6), "float": st.floats(0, 1e6), "bool": st.booleans(), "str": st.text(max_size=8)}
+PLAIN = {"int": st.integers(1, 10**6), "float": st.floats(0, 0.99), "bool": st.booleans(), "str": st.text(max_size=8)}
 
 
 def test_nothing_given_leaves_the_defaults():
@@ -138,3 +138,9 @@ def test_every_setting_is_used():
         tree = ast.parse((Path(inspect.getfile(module)).parent / name).read_text())
         used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {f.name for f in fields(Settings)} - {f.name for f in fields(Schedule)} <= used
+
+
+@pytest.mark.parametrize("key", ["dropout", "ema", "warmup"])
+def test_a_share_of_one_or_more_is_refused(key: str) -> None:
+    with pytest.raises(SettingError, match=f"{key!r} must be below 1, got '1'"):
+        parse_settings({key: "1"})

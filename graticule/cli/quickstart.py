@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,19 @@ from graticule.web.show import model_map
 logger = logging.getLogger(__name__)
 ARCHITECTURES = ("imagebind", "cyclic", "melt")
 PLACES = 20_000
-SETTINGS = {"steps": 1000, "batch_size": 512, "trunk.name": "ngram", "whiten": 96, "temperature": 0.1}
+SETTINGS: dict[str, Any] = {
+    "steps": 1000,
+    "batch_size": 384,
+    "location": "harmonics",
+    "location.max_degree": 20,
+    "location.damping": 1,
+    "location.low_frequency": 10,
+    "location.width": 256,
+    "trunk.name": "ngram",
+    "whiten": 96,
+    "temperature": 0.4,
+    "learn_temperature": False,
+}
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 

@@ -19,6 +19,7 @@ from graticule.geo.coords import fibonacci_lattice
 DEFAULTS: dict[str, Any] = {"body": "residual-mlp", "dim": 256, "low_frequency": 0, "seed": 0}
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "graticule": {"name": "harmonics", "max_degree": 30, "damping": 1.0, "low_frequency": 10},
     "satclip": {
         "name": "harmonics",
         "body": "siren",

@@ -8,11 +8,11 @@ import pytest
 import rasterio
 from affine import Affine
 from pystac_client.warnings import DoesNotConformTo
-from tests.data.stac_server import cassette, serve
 
 from graticule.data.source import Row, Skip
 from graticule.data.stac import connect, find_asset, reflectance_offset, scene, search, stac_search
 from graticule.errors import DataError, SettingError
+from tests.data.stac_server import cassette, serve
 
 EPSG, LEFT, TOP, SIZE = 32633, 499980, 5200020, 120  # a tile of 1.2 km with 10 m pixels
 CODES = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08"}
