@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graticule.encoders.text import existing, read_json
+from graticule.encoders.bert import existing, read_json
 from graticule.errors import DataError, SettingError, need
 from graticule.files import digest_file
 

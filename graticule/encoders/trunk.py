@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Trunk(Protocol):
-    """A frozen encoder of raw contents. `kind` is what it reads (text, image, photo), `config` rebuilds it by `trunk(**config)`."""
+    """A frozen encoder of raw contents of one `kind` (text, image, photo); `trunk(**config)` rebuilds it."""
 
     kind: str
     config: dict[str, Any]
