@@ -26,10 +26,10 @@ from graticule.geo.coords import great_circle_km
 from graticule.learners.features import cached_features
 
 PLACES, PER_CELL, CELL_KM, APART_KM = 1000, 12, 300.0, 100.0
-BOTH = {**SETTINGS, "modalities": "image,text", "steps": 400, "holdout_km": APART_KM}
+BOTH = {**SETTINGS, "modalities": "image,text", "steps": 300, "holdout_km": APART_KM}
 RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "imagebind": ("imagebind", BOTH),
-    "cyclic": ("cyclic", {**BOTH, "steps": 800}),
+    "cyclic": ("cyclic", {**BOTH, "steps": 600}),
     "melt": ("melt", BOTH),
     "imagebind, shuffled coordinates": ("imagebind", {**BOTH, "shuffle": True}),
 }

@@ -47,8 +47,8 @@ RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "Blue Marble alone": ("imagebind", {**SETTINGS, **IMAGE}),
     "Sentinel-2 patches alone": ("imagebind", {**SETTINGS, "modalities": "sentinel2"}),
     "satclip on Blue Marble": ("satclip", {**BINARY, "learning_rate": 1e-3}),
-    "geoclip on Blue Marble": ("geoclip", {**BINARY, "batch_size": 256, "queue": 1024}),
-    "csp on Blue Marble": ("csp", BINARY),
+    "geoclip on Blue Marble": ("geoclip", {**BINARY, "batch_size": 256, "queue": 512}),
+    "csp on Blue Marble": ("csp", {**BINARY, "random_places": 512}),
 }
 
 

@@ -154,8 +154,8 @@ core: writing and preparing {written:.0f} s, training {trained:.0f} s; run seed 
 {patches:,} generated 12-band patches of {size} x {size} pixels, uniform over the Earth, 40 % with the +1000 offset. Two
 hidden smooth functions of position set the ratios B8 / B4 and B11 / B8A; brightness, texture and noise do not depend
 on the place. {asked:,} patches of every fifth 1,500 km cell are held out of training and of every probe;
-{known:,} others, at least 50 km away, are seen. `imagebind`, one modality; "network" trains its multispectral trunk from
-random weights, "statistics" is the frozen default.
+{known:,} others, at least 50 km away, are seen. `imagebind`, one modality; "network" trains its multispectral trunk
+from random weights, "statistics" is the frozen default.
 
 R2 at the held-out patches, of the first and the second hidden function:
 

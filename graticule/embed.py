@@ -59,6 +59,15 @@ class Model:
         """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32."""
         return _in_batches(self.location, points, batch_size, self.dim)
 
+    def save(self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, **columns: Sequence[Any]) -> int:
+        """Embed places given as arrays and write them, with further columns, as GeoParquet; returns the rows."""
+        import pyarrow as pa
+
+        points = lonlat(lon=lon, lat=lat)
+        given = {"lon": points[:, 0], "lat": points[:, 1], **columns}
+        rows = pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in given.items()})
+        return write_geoparquet(Path(path), [(rows, points, self.embed_points(points))], about=metadata(self))
+
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
         """(n, ...) features of the modality's trunk -> (n, dim) float32."""
         return _in_batches(self._tower(modality), features, batch_size, self.dim)

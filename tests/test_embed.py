@@ -244,3 +244,13 @@ def test_a_bad_row_at_the_end_leaves_no_file(run, tmp_path):
 def test_no_batches_at_all_is_an_error(tmp_path):
     with pytest.raises(DataError, match="the input has no rows"):
         write_geoparquet(tmp_path / "out.parquet", iter(()), about={})
+
+
+def test_arrays_are_saved_with_their_columns(run, tmp_path):
+
+    model = run
+    assert model.save(tmp_path / "two.parquet", lon=[190.0, 11.5], lat=[0.0, 48.0], name=["sea", "Munich"]) == 2
+    frame = geopandas.read_parquet(tmp_path / "two.parquet")
+    assert list(frame["name"]) == ["sea", "Munich"]
+    assert frame.geometry.x.tolist() == [-170.0, 11.5]
+    assert np.allclose(np.stack(frame["embedding"]), model.embed(lon=[190.0, 11.5], lat=[0.0, 48.0]))

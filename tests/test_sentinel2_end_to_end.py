@@ -25,7 +25,7 @@ from graticule.runs import train
 
 FOUND, LOST = 0.8, 0.2
 RUNS = {
-    "network": {**NETWORK, "steps": 60, "batch_size": 96},
+    "network": {**NETWORK, "steps": 120, "batch_size": 64},
     "statistics": {**STATISTICS, "steps": 150, "batch_size": 128},
 }
 FEW = {"steps": 3, "batch_size": 32, "dim": 16, "location": "harmonics", "location.max_degree": 4, "device": "cpu"}
@@ -34,7 +34,7 @@ CROPS = 16  # of 64 pixels a real patch
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    return plant(tmp_path_factory.mktemp("planted"), patches=600, size=32, seed=0)
+    return plant(tmp_path_factory.mktemp("planted"), patches=600, size=16, seed=1)
 
 
 @pytest.mark.parametrize("trunk", RUNS)
