@@ -153,7 +153,7 @@ core: writing and preparing {written:.0f} s, training {trained:.0f} s; run seed 
 
 {patches:,} generated 12-band patches of {size} x {size} pixels, uniform over the Earth, 40 % with the +1000 offset. Two
 hidden smooth functions of position set the ratios B8 / B4 and B11 / B8A; brightness, texture and noise do not depend
-on the place. {asked:,} patches of every fifth 1,500 km cell are held out of training and of every probe;
+on the place. {asked:,} patches, in a fifth of the 1,500 km cells, are held out of training and of every probe;
 {known:,} others, at least 50 km away, are seen. `imagebind`, one modality; "network" trains its multispectral trunk
 from random weights, "statistics" is the frozen default.
 
@@ -168,6 +168,7 @@ HEADER = {
 }
 LEGEND = """
 - **patch**: ridge from the tower's vectors of the patches this run reads. A run with zeroed bands reads zeroed patches.
+  The signal lies in the pixels, so towers that learned nothing about places show it too, a random network least.
 - **patch, bands zeroed after training**: the same run reads patches without B4, B8 and B11; the ridge is fitted anew.
 - **place, through patches**: only coordinates of held-out blocks come in; the location vector looks up the 10 most
   similar patch vectors (cosine) among those seen, and their mean truth is the answer. It fails unless the tower has

@@ -154,10 +154,13 @@ def test_a_photo_is_placed_by_the_command_line(album, run, command, tmp_path):
         assert found[0][3] == name
 
 
-def test_a_picture_that_is_none_is_refused(run, refused, tmp_path):
+def test_a_picture_that_is_none_is_refused(run, command, tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
-    assert "picture" in refused("nearest", run.folder, "--image", tmp_path / "a.jpg")
-    assert "does not exist" in refused("nearest", run.folder, "--image", tmp_path / "b.jpg")
+    for name, expected in (("a.jpg", "Expected the bytes of a picture"), ("b.jpg", "does not exist")):
+        code, out, err = command("nearest", run.folder, "--image", tmp_path / name)
+        assert (code, out) == (1, "")
+        assert err.splitlines()[-1].startswith("graticule nearest: ")
+        assert expected in err.splitlines()[-1]
 
 
 def test_real_photos_find_themselves(real_run):
