@@ -30,7 +30,7 @@ from graticule.evaluation.splits import Rows, equal_area_block_split
 from graticule.learners.features import cached_features, raw_features
 from graticule.runs import train
 
-BLOCK_KM, APART_KM, NEIGHBOURS = 1500.0, 50.0, 10
+BLOCK_KM, APART_KM, NEIGHBOURS = 1500.0, 50.0, 5
 SETTINGS = {
     "dim": 32,
     "head": "linear",
@@ -122,11 +122,15 @@ def by_probe(vectors: Array, planted: Planted) -> Array:
 
 
 def by_place(model: Model, vectors: Array, planted: Planted) -> Array:
-    """R2 from held-out PLACES alone: the mean truth of the known patches nearest to a place's vector by cosine."""
+    """R2 from held-out PLACES alone: the mean truth of the other held-out patches nearest to a place's vector.
+
+    Patches seen in training would not do: a tower may know them and their places by heart.
+    """
     places = unit(model.embed_points(planted.data["patch"].lonlat[planted.asked]))
-    similarity = places @ vectors[planted.known].T
+    similarity = places @ vectors[planted.asked].T
+    np.fill_diagonal(similarity, -np.inf)
     found = np.argpartition(-similarity, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-    return scores(planted, planted.hidden[planted.known][found].mean(axis=1))
+    return scores(planted, planted.hidden[planted.asked][found].mean(axis=1))
 
 
 def scores(planted: Planted, predicted: Array) -> Array:
@@ -170,9 +174,10 @@ LEGEND = """
 - **patch**: ridge from the tower's vectors of the patches this run reads. A run with zeroed bands reads zeroed patches.
   The signal lies in the pixels, so towers that learned nothing about places show it too, a random network least.
 - **patch, bands zeroed after training**: the same run reads patches without B4, B8 and B11; the ridge is fitted anew.
-- **place, through patches**: only coordinates of held-out blocks come in; the location vector looks up the 10 most
-  similar patch vectors (cosine) among those seen, and their mean truth is the answer. It fails unless the tower has
-  found the signal, the location encoder carries it into blocks without a patch, and both agree.
+- **place, through patches**: only coordinates of held-out blocks come in; the location vector looks up the 5 most
+  similar vectors (cosine) of other held-out patches, and their mean truth is the answer. It fails unless the tower has
+  found the signal, the location encoder carries it into blocks without a patch, and both agree. Patches seen in
+  training would not do: the tower may know them, and so their places, by heart.
 - **place, own probe**: ridge from location vectors to the truth. It proves nothing here, since the truth is smooth in
   position: vectors of an encoder that has learned nothing do it too.
 

@@ -110,19 +110,31 @@ def _modality(model: Model, kinds: tuple[str, ...]) -> str:
     raise SettingError(f"This model knows {', '.join(model.modalities)}; none of them reads {' or '.join(kinds)}.")
 
 
-def nearest(asked: NDArray[Any], among: Gallery, k: int = 5, *, place: Points | None = None) -> list[Found]:
+def nearest(
+    asked: NDArray[Any], among: Gallery, k: int = 5, *, place: Points | None = None, apart_km: float = 0.0
+) -> list[Found]:
     """The k rows of a gallery most similar (cosine) to the (dim,) vector `asked`, best first.
 
-    `place` (1, 2) adds each answer's great-circle distance from there.
+    `place` (1, 2) adds each answer's great-circle distance from there. With `apart_km` an answer lies at
+    least so far from `place` and from every better answer: what is alike elsewhere, not what is near.
     """
     if k < 1:
         raise SettingError(f"Ask for at least one answer, got k={k}.")
     unit = among.vectors / np.maximum(np.linalg.norm(among.vectors, axis=1, keepdims=True), 1e-12)
     scores = unit @ (asked / max(float(np.linalg.norm(asked)), 1e-12))
-    best = np.argsort(-scores, kind="stable")[:k]
-    found = []
-    for i in best:
-        away = None if place is None else float(great_circle_km(place, among.lonlat[i : i + 1])[0])
+    order = np.argsort(-scores, kind="stable")
+    free = np.ones(len(order), dtype=bool)
+    if place is not None and apart_km > 0:
+        free &= great_circle_km(place, among.lonlat) >= apart_km
+    found: list[Found] = []
+    for i in order:
+        if len(found) == k:
+            break
+        if not free[i]:
+            continue
         lon, lat = among.lonlat[i]
+        away = None if place is None else float(great_circle_km(place, among.lonlat[i : i + 1])[0])
         found.append(Found(among.names[i], float(lon), float(lat), float(scores[i]), away))
+        if apart_km > 0:
+            free &= great_circle_km(among.lonlat[i : i + 1], among.lonlat) >= apart_km
     return found

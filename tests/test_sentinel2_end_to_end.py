@@ -25,7 +25,7 @@ from graticule.runs import train
 
 FOUND, LOST = 0.8, 0.2
 RUNS = {
-    "network": {**NETWORK, "steps": 120, "batch_size": 64},
+    "network": {**NETWORK, "steps": 100, "batch_size": 64},
     "statistics": {**STATISTICS, "steps": 150, "batch_size": 128},
 }
 FEW = {"steps": 3, "batch_size": 32, "dim": 16, "location": "harmonics", "location.max_degree": 4, "device": "cpu"}

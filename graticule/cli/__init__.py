@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "--places", type=Path, help="table of places to answer with (default: an even lattice of the Earth)"
     )
     one.add_argument("-k", type=int, default=5, help="number of answers (default: 5)")
+    one.add_argument("--apart-km", type=float, default=0.0, help="least distance between answers, and from the place")
 
     one = verb("evaluate", "score embeddings on tasks, beside the baselines")
     one.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs (default: the model inside)")
@@ -163,7 +164,9 @@ def _nearest(asked: argparse.Namespace) -> int:
     image = None if asked.image is None else read_picture(model, asked.image)
     vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image)
     place = None if asked.lon is None else lonlat(lon=[asked.lon], lat=[asked.lat])
-    for found in nearest(vector, gallery(model, asked.answer, table=asked.places), asked.k, place=place):
+    for found in nearest(
+        vector, gallery(model, asked.answer, table=asked.places), asked.k, place=place, apart_km=asked.apart_km
+    ):
         away = "" if found.distance_km is None else f"  {found.distance_km:8,.0f} km"
         say(f"{found.similarity:6.3f}  {found.lat:8.3f} {found.lon:9.3f}{away}  {found.name}")
     return 0
