@@ -53,6 +53,7 @@ class PhotoTrunk:
         self.preparation = read_preparation(self.folder)
         existing(self.folder / "model.safetensors")
         transformers = need("transformers", "photo")
+        transformers.utils.logging.disable_progress_bar()
         model = transformers.AutoModel.from_pretrained(str(self.folder), local_files_only=True, use_safetensors=True)
         self.model = model.float().eval()
 
