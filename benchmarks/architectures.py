@@ -145,8 +145,8 @@ Sentinel-2), 368 crops of 23 real Sentinel-2 patches. Every modality has its own
 ridge probe with alpha by leave-one-out; random: folds 0-5 train, 6-9 test; blocks: mean over five folds of
 10-degree cells; at most 6,000 rows a task; R2 clipped at 0, accuracy. No label of these tasks is used in
 pretraining. Two seeds (mean ± half their difference); in brackets the 95 % bootstrap interval over tasks and
-folds, mean over seeds. R and B: mean over the groups shown under random folds and blocks. Blue Marble is shaded
-by sea depth nowhere in the monthly pictures; none of these models saw night lights.
+folds, mean over seeds. R and B: mean over the groups shown under random folds and blocks. No model here saw night
+lights; seconds are those of training on one thread beside other work.
 
 Settings of all three architectures: {settings}.
 
