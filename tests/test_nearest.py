@@ -57,7 +57,8 @@ def test_galleries_hold_the_rows_in_order(run, data, table):
     np.testing.assert_array_equal(spots.lonlat, uniform_places(50, seed=8))
     np.testing.assert_array_equal(spots.vectors, run.embed_points(spots.lonlat))
     np.testing.assert_array_equal(text.lonlat, data["text"].lonlat)
-    np.testing.assert_allclose(text.vectors, run.embed_contents("text", texts()), atol=5e-3)  # cached in float16, then whitened
+    # features are cached in float16, then whitened
+    np.testing.assert_allclose(text.vectors, run.embed_contents("text", texts()), atol=5e-3)
     assert image.names == [f"image-{i}" for i in range(ROWS)]
     np.testing.assert_allclose(image.vectors, run.embed_contents("image", images()), atol=5e-3)
 
