@@ -20,6 +20,7 @@ from graticule.errors import DataError, SettingError
 from graticule.geo import coords
 from graticule.geo.coords import Points
 
+ASSETS = ("map.css", "embedding.js", "map.js", "controls.js")  # inlined by map.html, in its order
 COMPONENTS = 64  # vectors are reduced to at most this many numbers a place
 STRETCH_PERCENT = (2.0, 98.0)  # colours are stretched between these percentiles by area
 MAX_PIXELS = 1_500_000
@@ -280,9 +281,10 @@ def _overlay_entry(name: str, lonlat: ArrayLike, names: Sequence[str] | None) ->
 
 
 def _page(title: str, about: str | None, data: dict[str, Any]) -> str:
-    parts = {name: (resources.files("graticule.web") / name).read_text("utf-8") for name in ("map.css", "map.js")}
+    folder = resources.files("graticule.web")
+    parts = {name: (folder / name).read_text("utf-8") for name in ASSETS}
     parts["title"] = html.escape(title)
     parts["about"] = f'<p class="about">{html.escape(about)}</p>' if about else ""
     parts["data"] = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    template = (resources.files("graticule.web") / "map.html").read_text("utf-8")
+    template = (folder / "map.html").read_text("utf-8")
     return re.sub(r"\{\{([\w.]+)\}\}", lambda match: parts[match[1]], template)
