@@ -1,5 +1,7 @@
 """What is demanded of every learner: the contrastive one under every recipe, on a tiny batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,15 +25,20 @@ every = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def build(variant):
+    return RECIPES[variant.split()[0]](build_parts(variant))
+
+
+def build_parts(variant):
     recipe = variant.split()[0]
-    settings = Settings(dim=8, batch_size=4, queue=6, random_places=5, **VARIANTS[variant])
+    own = {"learn_temperature": True, "temperature": 0.1, **VARIANTS[variant]}
+    settings = Settings(dim=8, batch_size=4, queue=6, random_places=5, **own)
     names = ["image"] if recipe in BINARY else ["image", "text"]
     location = location_encoder("harmonics", max_degree=3, body="mlp", width=16, depth=1, dim=8, dropout=0.1)
     torch.manual_seed(0)
     towers = {name: tower(width, dim=8, hidden=16) for name, width in zip(names, (5, 7), strict=False)}
     for name, one in towers.items():
         one.fit_statistics(rows(name).features)
-    return RECIPES[recipe](Parts(location, towers, dict.fromkeys(names, ROWS), settings))
+    return Parts(location, towers, dict.fromkeys(names, ROWS), settings)
 
 
 def rows(name):
@@ -68,6 +75,11 @@ def test_every_parameter_has_a_gradient_in_one_of_the_phases(variant):
         assert torch.isfinite(parameter.grad).all(), name
         if not (variant == "imagebind regression" and name.startswith(("objective", "towers"))):
             assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_fixed_temperature_has_no_gradient():
+    learner, _ = RECIPES["melt"](replace(build_parts("melt"), settings=Settings()))
+    assert not any(p.requires_grad for p in learner.objective.parameters())
 
 
 @every
