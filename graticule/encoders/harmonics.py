@@ -34,20 +34,21 @@ def harmonics(points: Any, max_degree: int, dtype: str = "float32", damping: flo
     if dtype not in ("float32", "float64"):
         raise SettingError(f"Harmonics come as float32 or float64, got dtype {dtype!r}.")
     xp = namespace(points)
-    on_processor = xp is np or points.device.type == "cpu"
+    if xp is not np and points.device.type == "cpu":  # numpy: torch would share out every short step over its threads
+        return xp.from_numpy(harmonics(points.detach().numpy(), max_degree, dtype, damping))
     make = {"dtype": getattr(xp, dtype)} | ({} if xp is np else {"device": points.device})
     columns = (max_degree + 1) ** 2
-    size = max(
-        80, (CACHED_VALUES if on_processor else DEVICE_VALUES) // columns // 16 * 16 | 16
-    )  # an odd multiple of 16
+    size = max(80, (CACHED_VALUES if xp is np else DEVICE_VALUES) // columns // 16 * 16 | 16)  # an odd multiple of 16
     factors = _Factors(*(xp.asarray(factor, **make) for factor in _factors(max_degree)))
     xyz = xp.asarray(unit_sphere(points), **make).T
-    weight = xp.asarray(degree_weights(max_degree, damping), **make)
+    weight = xp.asarray(degree_weights(max_degree, damping), **make)[:, None]
     out = xp.empty((len(points), columns), **make)
     for start in range(0, len(points), size):
         rows = slice(start, start + size)
         block = _block(xp, xyz[:, rows] + 0, factors, make)
-        out[rows] = block.T * weight if damping else block.T
+        if damping:
+            block *= weight
+        out[rows] = block.T
     return out
 
 
