@@ -28,7 +28,7 @@ INSIDE = Path(__file__).parent / "model"  # the released model
 Vectors = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A location encoder and the towers it was tied to.
 
@@ -41,6 +41,9 @@ class Model:
     location: LocationEncoder
     towers: dict[str, Tower]
 
+    def __repr__(self) -> str:
+        return f"Model({self.about['name']!r}, {self.about['recipe']}, {self.dim}-d, {', '.join(self.modalities)})"
+
     @property
     def dim(self) -> int:
         """Length of a vector."""
@@ -52,7 +55,7 @@ class Model:
         return sorted(self.towers)
 
     def embed(self, *, lon: ArrayLike, lat: ArrayLike, batch_size: int = 16_384) -> Vectors:
-        """Degrees (WGS84) -> (n, dim) float32 vectors, in the order given."""
+        """Degrees (WGS84, longitudes to 360 are wrapped) -> (n, dim) float32 vectors, in the order given."""
         return self.embed_points(lonlat(lon=lon, lat=lat), batch_size)
 
     def embed_points(self, points: Points, batch_size: int = 16_384) -> Vectors:

@@ -45,7 +45,7 @@ class MissingExtra(GraticuleError, ImportError):
 def unknown(what: str, name: str, valid: Iterable[str]) -> SettingError:
     """The error for a name that is not in `valid`, with the nearest valid names."""
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.45)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return SettingError(f"Unknown {what} {name!r}. {hint}Valid: {', '.join(names)}.")
 

@@ -9,6 +9,7 @@ from types import TracebackType
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
+EARLIEST_SHARE = 0.02  # of the work, before which the time left is not guessed
 
 
 class Progress:
@@ -35,12 +36,20 @@ class Progress:
             self.last = now
             logger.info("%s", self.line(note))
 
+    def skip(self, n: int) -> None:
+        """`n` were done before: they count, but not for the speed."""
+        self.start += n
+        self.done += n
+        if self.bar is not None:
+            self.bar.update(n)
+
     def line(self, note: str = "") -> str:
         """The state in one line, with the time left where the total is known."""
         seconds = time.monotonic() - self.began
         new = self.done - self.start
         left = f" of {self.total:,}" if self.total is not None else ""
-        eta = f", {(self.total - self.done) * seconds / new:.0f} s left" if self.total is not None and new else ""
+        known = self.total is not None and new >= EARLIEST_SHARE * (self.total - self.start) and new > 0
+        eta = f", {((self.total or 0) - self.done) * seconds / new:.0f} s left" if known else ""
         return f"{self.what}: {self.done:,}{left} {self.unit} in {seconds:.0f} s{eta}" + (f", {note}" if note else "")
 
     def __enter__(self) -> Progress:

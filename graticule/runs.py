@@ -64,7 +64,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     if (folder / "run.json").exists():
         _same_or_refuse(read_json(folder / "run.json"), about, folder)
         return load(folder)
-    _claim(folder, about)
+    _refuse_other(folder, about)
     sources, trunk_configs = _sources(tables, resolved)
     location = _location(resolved)
     towers = _towers(sources, resolved, location.dim)
@@ -73,6 +73,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=resolved.within_km)
     learner.to(device)
+    write_json(folder / "started.json", about)
     began = time.monotonic()
     fit(learner, sources, phases, _schedule(resolved), folder)
     about |= {
@@ -103,20 +104,28 @@ def _chosen(dataset: Dataset, settings: Settings) -> dict[str, Table]:
     return tables
 
 
-def _claim(folder: Path, about: dict[str, Any]) -> None:
-    """Say in the folder which run it belongs to, before any weight is trained."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "started.json"
-    if path.exists():
-        _same_or_refuse(read_json(path), about, folder)
-    else:
-        write_json(path, about)
+def _refuse_other(folder: Path, about: dict[str, Any]) -> None:
+    """A folder belongs to the run that has a checkpoint there."""
+    if (folder / "resume.safetensors").exists() and (folder / "started.json").exists():
+        _same_or_refuse(read_json(folder / "started.json"), about, folder)
 
 
 def _same_or_refuse(there: Mapping[str, Any], about: Mapping[str, Any], folder: Path) -> None:
     for key in ("recipe", "settings", "data"):
         if digest_json(_without_folders(there[key])) != digest_json(_without_folders(about[key])):
-            raise SettingError(f"{folder} holds a run with other {key}. Choose another folder or delete it.")
+            raise SettingError(
+                f"{folder} holds a run with other {key}{_difference(there[key], about[key])}. "
+                "Choose another folder or delete it."
+            )
+
+
+def _difference(there: Any, here: Any) -> str:
+    if not isinstance(here, Mapping):
+        return f" ({there} there, {here} here)"
+    keys = [key for key in here if _without_folders(there.get(key)) != _without_folders(here[key])]
+    if any(isinstance(here[key], Mapping) for key in keys):
+        return f" ({', '.join(keys)})"
+    return f" ({', '.join(f'{key}: {there.get(key)} there, {here[key]} here' for key in keys)})"
 
 
 def _without_folders(value: Any) -> Any:

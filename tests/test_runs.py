@@ -60,13 +60,30 @@ def test_a_finished_run_is_loaded_not_trained_again(data, tmp_path, seen):
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_folder_belongs_to_one_run(data, tmp_path, recipe, changes, what, finished, monkeypatch):
     if not finished:
-        monkeypatch.setattr("graticule.runs.fit", lambda *_: (_ for _ in ()).throw(GraticuleError("killed")))
+
+        def killed(*arguments):
+            (arguments[-1] / "resume.safetensors").touch()
+            raise GraticuleError("killed")
+
+        monkeypatch.setattr("graticule.runs.fit", killed)
         with pytest.raises(GraticuleError, match="killed"):
             train("melt", data, to=tmp_path, **OPTIONS)
     else:
         train("melt", data, to=tmp_path, **OPTIONS)
     with pytest.raises(SettingError, match=f"other {what}"):
         train(recipe, data, to=tmp_path, **OPTIONS | changes)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_the_folder_free(data, tmp_path):
+    with pytest.raises(SettingError, match="cannot be made"):
+        train("melt", data, to=tmp_path, **OPTIONS | {"location.max_degree": "abc"})
+    assert train("imagebind", data, to=tmp_path, **OPTIONS).about["recipe"] == "imagebind"
+
+
+def test_the_difference_is_named(data, tmp_path):
+    train("melt", data, to=tmp_path, **OPTIONS)
+    with pytest.raises(SettingError, match=r"other settings \(steps: 4 there, 5 here\)"):
+        train("melt", data, to=tmp_path, **OPTIONS | {"steps": 5})
 
 
 def test_a_folder_belongs_to_one_data(data, tmp_path):

@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("data", type=Path, help="folder of prepared data")
     one.add_argument("--to", type=Path, required=True, help="folder for the run")
     one.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings: steps=3000 location=harmonics"
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of graticule.settings.Settings: steps=3000"
     )
 
     one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb("evaluate", "score embeddings on tasks, beside the baselines")
     one.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs (default: the model inside)")
-    one.add_argument("--tasks", required=True, help="folder of NAME.parquet + NAME.json, or FOLDER:NAME,NAME,...")
-    one.add_argument("--split", default="random,blocks", help="random, blocks (default: both)")
+    one.add_argument("--tasks", help="FOLDER of NAME.parquet + NAME.json, or FOLDER:NAME,NAME (default: about cities)")
+    one.add_argument("--split", default="random,blocks", help="of random, blocks, cells, regions, few (default: two)")
     one.add_argument("--probe", default="ridge", help="ridge, logistic, knn (default: ridge)")
     one.add_argument("-o", "--out", type=Path, help="folder for scores.parquet, scores.json and table.md")
 
@@ -175,11 +175,9 @@ def _nearest(asked: argparse.Namespace) -> int:
 def _evaluate(asked: argparse.Namespace) -> int:
     from graticule.evaluation.runs import evaluate
 
-    folder, _, names = asked.tasks.partition(":")
     report = evaluate(
         asked.runs or None,
-        tasks=[n for n in names.split(",") if n] or None,
-        folder=Path(folder),
+        tasks=asked.tasks,
         split=tuple(asked.split.split(",")),
         probes=tuple(asked.probe.split(",")),
     )

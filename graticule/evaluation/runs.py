@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graticule.embed import Model, load
+from graticule.errors import unknown
 from graticule.evaluation import examine
 from graticule.evaluation.report import Report
-from graticule.evaluation.tasks import Task, load_tasks
+from graticule.evaluation.tasks import Task, built_in_tasks, load_tasks
 
 
 def evaluate(
     runs: Model | str | Path | Sequence[Model | str | Path] | None = None,
-    tasks: Sequence[str | Task] | None = None,
+    tasks: str | Sequence[str | Task] | None = None,
     *,
     folder: str | Path | None = None,
     split: str | Sequence[str] = ("random", "blocks"),
@@ -22,8 +23,9 @@ def evaluate(
 ) -> Report:
     """Score one or several runs (default: the model inside), and the baselines, on downstream tasks.
 
-    tasks   names of tasks in `folder` (NAME.parquet beside NAME.json), or `Task`s; without either the
-            tasks that come with the package: country, timezone and log population of cities
+    tasks   names of tasks in `folder` (NAME.parquet beside NAME.json), or `Task`s, or both in one text
+            as on the command line, "FOLDER" or "FOLDER:NAME,NAME"; without a folder the tasks that come
+            with the package: city_country, city_timezone and city_population_log
     split, probes, baselines   as in `evaluation.examine.evaluate`
     """
     chosen = [runs] if runs is None or isinstance(runs, Model | str | Path) else list(runs)
@@ -38,13 +40,18 @@ def _names(models: Sequence[Model]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(model.folder) for model in models]
 
 
-def _tasks(tasks: Sequence[str | Task] | None, folder: str | Path | None) -> list[Task] | None:
+def _tasks(tasks: str | Sequence[str | Task] | None, folder: str | Path | None) -> list[Task]:
+    if isinstance(tasks, str):
+        folder, _, names = tasks.partition(":")
+        tasks = [name for name in names.split(",") if name]
     ready = [task for task in tasks or () if isinstance(task, Task)]
     named = [task for task in tasks or () if isinstance(task, str)]
     if folder is not None:
         return ready + load_tasks(folder, named or None)
-    if named:
-        from graticule.evaluation.tasks import built_in_tasks
-
-        ready += [task for task in built_in_tasks() if task.name in named]
-    return ready or None
+    if ready and not named:
+        return ready
+    inside = {task.name: task for task in built_in_tasks()}
+    for name in named:
+        if name not in inside:
+            raise unknown("task (no folder was given)", name, inside)
+    return ready + [inside[name] for name in named or inside]

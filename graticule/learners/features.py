@@ -43,7 +43,7 @@ def cached_features(table: Table, trunk: Trunk) -> Placed:
                 index["parts"][path.name] = digest_file(path)
                 write_json(index_path, index)
             else:
-                progress.advance(part["rows"])
+                progress.skip(part["rows"])
             features.append(np.load(path, mmap_mode="r"))
     return Placed(table.lonlat, np.concatenate(features), table.ids)
 

@@ -79,7 +79,7 @@ def fit(learner: Learner, sources: Batch, phases: Sequence[Phase], schedule: Sch
                     loop.log(step, losses)
                 if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
                     loop.save(step + 1)
-                progress.advance(note=f"loss {loop.last_loss:.3f}")
+                progress.advance(note=f"loss {loop.last_loss:.3f}" if math.isfinite(loop.last_loss) else "")
     loop.use_average()
 
 
