@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.architectures import SETTINGS
-from benchmarks.world import blue_marble, prepare_world
+from benchmarks.running import markdown, side_by_side
+from benchmarks.world import months, prepare_world
 from graticule.data.store import open_dataset, prepare
 from graticule.embed import load
 from graticule.geo.cells import equal_area_cells
@@ -88,14 +87,10 @@ def main() -> None:
     places_csv.parent.mkdir(parents=True, exist_ok=True)
     with places_csv.open("w", newline="") as file:
         csv.writer(file).writerows([("lon", "lat"), *places])
-    prepare({"image": blue_marble(asked.data, places)}, to=asked.runs / "alignment" / "held-out")
+    prepare({"image": months(asked.data, places)}, to=asked.runs / "alignment" / "held-out")
     waiting = [name for name in RUNS if not (folder(asked.runs, name) / "run.json").exists()]
-    while waiting:
-        some, waiting = waiting[: asked.workers], waiting[asked.workers :]
-        arguments = [sys.executable, "-m", "benchmarks.alignment", str(asked.data), str(asked.runs), "--one"]
-        for process in [subprocess.Popen([*arguments, name]) for name in some]:
-            if process.wait():
-                raise SystemExit(f"a run failed: {process.args}")
+    jobs = [[str(asked.data), str(asked.runs), "--one", name] for name in waiting]
+    side_by_side("benchmarks.alignment", jobs, asked.workers)
     Path(__file__).with_suffix(".md").write_text(NOTE + table(asked.runs, rows, cells) + closest(asked.runs, places))
 
 
@@ -105,7 +100,7 @@ def folder(runs: Path, name: str) -> Path:
 
 def table(runs: Path, rows: NDArray[np.int64], cells: NDArray[np.int64]) -> str:
     header = ["", "text → image", "image → text", "its position → image", "its position → text"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    lines = []
     texts = open_dataset(runs / "world")["text"]
     images = open_dataset(runs / "alignment" / "held-out")["image"]
     for name in RUNS:
@@ -114,8 +109,8 @@ def table(runs: Path, rows: NDArray[np.int64], cells: NDArray[np.int64]) -> str:
         image = model.embed_features("image", cached_features(images, model.trunk("image")).features)
         place = model.embed_points(texts.lonlat[rows])
         pairs = [(text, image), (image, text), (place, image), (place, text)]
-        lines.append("| " + " | ".join([name, *(interval(recall(*pair), cells) for pair in pairs)]) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([name, *(interval(recall(*pair), cells) for pair in pairs)])
+    return markdown(header, lines)
 
 
 def closest(runs: Path, places: NDArray[np.float64]) -> str:

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.running import markdown, side_by_side
 from benchmarks.world import prepare_world
 from graticule.embed import load
 from graticule.evaluation.examine import Embed, evaluate
@@ -80,13 +78,11 @@ def train_all(data: Path, runs: Path, workers: int, seeds: Sequence[int] = SEEDS
     jobs = [job for job in jobs if not (runs / folder_of(*job) / "scores.parquet").exists()]
     later = [job for job in jobs if "start" in RUNS[job[0]][1]]
 
-    def run(job: tuple[str, int]) -> None:
-        arguments = ["--one", job[0], "--seed", str(job[1]), str(data), str(runs)]
-        subprocess.run([sys.executable, "-m", "benchmarks.architectures", *arguments], check=True)
+    def arguments(job: tuple[str, int]) -> list[str]:
+        return ["--one", job[0], "--seed", str(job[1]), str(data), str(runs)]
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, [job for job in jobs if job not in later]))
-        list(pool.map(run, later))
+    for batch in ([job for job in jobs if job not in later], later):
+        side_by_side("benchmarks.architectures", map(arguments, batch), workers)
 
 
 def geoclip_released() -> Embed | None:
@@ -118,7 +114,7 @@ def table(report: Report, seconds: dict[str, list[float]]) -> str:
     """Markdown: group means over seeds; R and B are means over the groups, with the spread over seeds."""
     header = ["", *(f"{group} {split}" for group in report.groups for split in report.splits), "R", "B", "seconds"]
     names = list(dict.fromkeys(name.split(" #")[0] for name in report.names))
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    rows = []
     for name in names:
         members = [n for n in report.names if n.split(" #")[0] == name]
         cells = [
@@ -132,8 +128,8 @@ def table(report: Report, seconds: dict[str, list[float]]) -> str:
             spread = f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread} [{low:.2f}, {high:.2f}]")
         cells.append(f"{np.mean(seconds[name]):.0f}" if name in seconds else "")
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells])
+    return markdown(header, rows)
 
 
 NOTE = """# Architectures on the same data and encoder

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from graticule import read
-from graticule.data.land import is_land
+from graticule.data.bluemarble import blue_marble
+from graticule.data.land import land_and_sea
 from graticule.data.source import Source
 from graticule.data.store import Dataset, prepare
-from graticule.geo.coords import Points, offset_km, uniform_places
+from graticule.geo.coords import Points, offset_km
 
-WORLD = (-180.0, -90.0, 180.0, 90.0)
 TEXTS = ("wikipedia_en_geo_balanced.jsonl.gz", "wikivoyage_en_2024.jsonl.gz")
 
 
@@ -31,24 +31,14 @@ def text(data: Path) -> Source:
 def image_places(around: Points, *, land: int, ocean: int, seed: int = 0) -> Points:
     """Area-uniform places on land and at sea, and one about 15 km from each of `around`, where people live."""
     rng = np.random.default_rng(seed)
-    everywhere = uniform_places(8 * (land + ocean), seed=rng)
-    on_land = is_land(everywhere)
+    spread = land_and_sea(land=land, sea=ocean, draws=8 * (land + ocean), seed=rng)
     near = np.stack([offset_km(around[i : i + 1], *rng.normal(0, 15, (2, 1)))[0, 0] for i in range(len(around))])
-    return np.concatenate([everywhere[on_land][:land], everywhere[~on_land][:ocean], near])
+    return np.concatenate([spread, near])
 
 
-def blue_marble(data: Path, places: Points) -> Source:
-    """Twelve months of NASA's Blue Marble at places: 36 bands, 17 x 17 samples over 126 km."""
-    months = sorted((data / "satellite" / "bluemarble_monthly").glob("world.2004*.jpg"))
-    return read.raster(
-        months,
-        lon=places[:, 0],
-        lat=places[:, 1],
-        bounds=WORLD,
-        size_km=126.0,
-        pixels=17,
-        licence="public domain, NASA",
-    )
+def months(data: Path, places: Points) -> Source:
+    """Twelve months of NASA's Blue Marble at places: 36 bands."""
+    return blue_marble(sorted((data / "satellite" / "bluemarble_monthly").glob("world.2004*.jpg")), places)
 
 
 def sentinel2(data: Path) -> Source:
@@ -60,7 +50,7 @@ def prepare_world(data: Path, to: Path) -> Dataset:
     """Text, image (Blue Marble) and sentinel2 under `to`; goes on where it was."""
     texts = prepare({"text": text(data)}, to=to)["text"]
     places = image_places(texts.lonlat, land=75_000, ocean=15_000)
-    return prepare({"image": blue_marble(data, places), "sentinel2": sentinel2(data)}, to=to)
+    return prepare({"image": months(data, places), "sentinel2": sentinel2(data)}, to=to)
 
 
 if __name__ == "__main__":

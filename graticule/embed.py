@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graticule.errors import CacheError, DataError, unknown
-from graticule.files import read_json
+from graticule.files import atomic_write, read_json
 from graticule.geo.coords import Points, lonlat
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def load(run: str | Path | None = None) -> Model:
     """
     from graticule.encoders.location import location_encoder
     from graticule.encoders.towers import tower
+    from graticule.training.checkpoint import load_tensors
 
     folder = INSIDE if run is None else Path(run)
     if not (folder / "run.json").exists():
@@ -124,19 +126,13 @@ def load(run: str | Path | None = None) -> Model:
     about = read_json(folder / "run.json")
     if about.get("format") != FORMAT:
         raise CacheError(f"{folder}/run.json is of format {about.get('format')}, this version reads {FORMAT}.")
-    tensors = _weights(folder / "model.safetensors")
+    tensors, _ = load_tensors(folder / "model.safetensors")
     location = location_encoder(**about["location"])
     _fill(location, tensors, "location.", folder)
     towers = {name: tower(**entry["tower"]) for name, entry in about["towers"].items()}
     for name, one in towers.items():
         _fill(one, tensors, f"towers.{name}.", folder)
     return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()})
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    from graticule.training.checkpoint import load_tensors
-
-    return load_tensors(path)[0]
 
 
 def _fill(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) -> None:
@@ -162,8 +158,6 @@ def write_geoparquet(path: Path, batches: Iterable[tuple[Any, Points, Vectors]],
     """
     import pyarrow.parquet as pq
 
-    from graticule.files import atomic_write
-
     count = 0
 
     def write(temporary: Path) -> None:
@@ -183,8 +177,6 @@ def write_geoparquet(path: Path, batches: Iterable[tuple[Any, Points, Vectors]],
 
 
 def _geo_table(rows: Any, points: Points, vectors: Vectors, about: dict[str, Any]) -> Any:
-    import json
-
     import pyarrow as pa
 
     names = set(rows.schema.names)

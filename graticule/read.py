@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from graticule.data.batches import table_places
+from graticule.data.bluemarble import WORLD
 from graticule.data.photos import photos
 from graticule.data.points import points, uniform_points
 from graticule.data.rasters import raster
 from graticule.data.sentinel2 import sentinel2
 from graticule.data.source import Source
 from graticule.data.stac import scene, stac_search
-from graticule.data.tables import read_points, table
+from graticule.data.tables import table
 from graticule.data.wikipedia import wikipedia
 from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.coords import Points, uniform_places
@@ -94,15 +94,15 @@ def places(spec: str | None, what: str) -> Points:
         if not number.isdecimal():
             raise SettingError(f"Expected places=uniform:N with a whole number N, got {spec!r}.")
         return uniform_places(int(number), seed=0)
-    parts = [points for _, points in read_points(Path(spec))]
-    if not parts:
+    chosen = table_places(spec)
+    if not len(chosen):
         raise DataError(f"{spec} has no rows: there is no place to sample {what} at.")
-    return np.concatenate(parts)
+    return chosen
 
 
 def _bounds(text: str) -> tuple[float, ...]:
     if text == "world":
-        return (-180.0, -90.0, 180.0, 90.0)
+        return WORLD
     try:
         west, south, east, north = (float(v) for v in text.split("/"))
     except ValueError as error:

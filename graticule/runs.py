@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import graticule
+from graticule.data.batches import table_places
 from graticule.data.loader import colocate, without_neighbours
 from graticule.data.store import Dataset, Table, open_dataset
-from graticule.data.tables import read_points
 from graticule.embed import FORMAT, Model, load
 from graticule.encoders.location import LocationEncoder, location_encoder
 from graticule.encoders.towers import Tower, tower, trunk
@@ -87,7 +87,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
 
 
 def _chosen(dataset: Dataset, settings: Settings) -> dict[str, Table]:
-    names = [n for n in settings.modalities.replace(" ", "").split(",") if n]
+    names = _names(settings.modalities)
     for name in names:
         if name not in dataset.tables:
             raise unknown(f"modality in {dataset.folder}", name, dataset.tables)
@@ -104,6 +104,10 @@ def _chosen(dataset: Dataset, settings: Settings) -> dict[str, Table]:
     return tables
 
 
+def _names(text: str) -> list[str]:
+    return [name for name in text.replace(" ", "").split(",") if name]
+
+
 def _refuse_other(folder: Path, about: dict[str, Any]) -> None:
     """A folder belongs to the run that has a checkpoint there."""
     if (folder / "resume.safetensors").exists() and (folder / "started.json").exists():
@@ -112,7 +116,7 @@ def _refuse_other(folder: Path, about: dict[str, Any]) -> None:
 
 def _same_or_refuse(there: Mapping[str, Any], about: Mapping[str, Any], folder: Path) -> None:
     for key in ("recipe", "settings", "data"):
-        if digest_json(_without_folders(there[key])) != digest_json(_without_folders(about[key])):
+        if not _same(there[key], about[key]):
             raise SettingError(
                 f"{folder} holds a run with other {key}{_difference(there[key], about[key])}. "
                 "Choose another folder or delete it."
@@ -122,10 +126,14 @@ def _same_or_refuse(there: Mapping[str, Any], about: Mapping[str, Any], folder: 
 def _difference(there: Any, here: Any) -> str:
     if not isinstance(here, Mapping):
         return f" ({there} there, {here} here)"
-    keys = [key for key in here if _without_folders(there.get(key)) != _without_folders(here[key])]
+    keys = [key for key in here if not _same(there.get(key), here[key])]
     if any(isinstance(here[key], Mapping) for key in keys):
         return f" ({', '.join(keys)})"
     return f" ({', '.join(f'{key}: {there.get(key)} there, {here[key]} here' for key in keys)})"
+
+
+def _same(there: Any, here: Any) -> bool:
+    return digest_json(_without_folders(there)) == digest_json(_without_folders(here))
 
 
 def _without_folders(value: Any) -> Any:
@@ -136,7 +144,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, dict[str, dict[str, Any] | None]]:
-    trainable = [n for n in settings.train_trunks.replace(" ", "").split(",") if n]
+    trainable = _names(settings.train_trunks)
     sources: Batch = {}
     configs: dict[str, dict[str, Any] | None] = {}
     for name, table in tables.items():
@@ -146,7 +154,7 @@ def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, di
             frozen = trunk(**_trunk_config(name, table.kind, settings))
             sources[name], configs[name] = cached_features(table, frozen), frozen.config
     if settings.holdout:
-        places = np.concatenate([points for _, points in read_points(Path(settings.holdout))])
+        places = table_places(settings.holdout)
         far = {n: without_neighbours(rows, places, within_km=settings.holdout_km) for n, rows in sources.items()}
         for n, rows in far.items():
             logger.info("holdout: %s of %s rows of %s left", f"{len(rows):,}", f"{len(sources[n]):,}", n)

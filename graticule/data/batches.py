@@ -56,6 +56,12 @@ def read_points(
             row += len(batch)
 
 
+def table_places(path: str | Path) -> Points:
+    """(n, 2) validated lon/lat of all rows of a table."""
+    parts = [points for _, points in read_points(path)]
+    return np.concatenate(parts) if parts else lonlat(lon=[], lat=[])
+
+
 def _degrees(
     batch: pa.RecordBatch, where: Place, path: Path, row: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -122,10 +122,12 @@ class _Loop:
     def step(self, step: int, device: torch.device) -> dict[str, Tensor]:
         schedule = self.schedule
         torch.manual_seed(zlib.crc32(f"{schedule.seed}/{step}".encode()))
-        phase = self._enter_phase(step)
+        number, done = which_phase(self.phases, step)
+        phase = self.phases[number]
+        self._freeze(phase)
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * warmup_cosine(step / schedule.steps, schedule.warmup)
-        batch = self._draw(step, phase, device)
+        batch = self._draw(phase, done, device)
         with autocast(schedule.precision, device):
             losses = self.learner.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
@@ -138,25 +140,17 @@ class _Loop:
         self.learner.after_step((step + 1) / schedule.steps)
         return losses
 
-    def _enter_phase(self, step: int) -> Phase:
-        phase = self.phases[which_phase(self.phases, step)[0]]
+    def _freeze(self, phase: Phase) -> None:
         for name, parameter in self.trainable.items():
             parameter.requires_grad_(not any(re.match(pattern, name) for pattern in phase.frozen))
-        return phase
 
-    def _draw(self, step: int, phase: Phase, device: torch.device) -> Batch:
-        _, done = which_phase(self.phases, step)
-        drawn = {
-            name: sum(n for n, p in zip(done, self.phases, strict=True) if name in p.modalities)
-            for name in self.sources
-        }
-        return {
-            name: to_tensors(
-                self.sources[name].take(self.samplers[phase.modalities[0] if phase.paired else name].draw(drawn[name])),
-                device,
-            )
-            for name in phase.modalities
-        }
+    def _draw(self, phase: Phase, done: list[int], device: torch.device) -> Batch:
+        batch = {}
+        for name in phase.modalities:
+            drawn = sum(n for n, p in zip(done, self.phases, strict=True) if name in p.modalities)
+            sampler = self.samplers[phase.modalities[0] if phase.paired else name]
+            batch[name] = to_tensors(self.sources[name].take(sampler.draw(drawn)), device)
+        return batch
 
     def log(self, step: int, losses: dict[str, Tensor]) -> None:
         self.last_loss = float(losses["loss"].detach())

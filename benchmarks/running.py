@@ -1,0 +1,24 @@
+"""What the benchmarks share: jobs side by side in processes of their own, and Markdown tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+
+def side_by_side(module: str, jobs: Iterable[Sequence[str]], workers: int) -> None:
+    """Run `python -m module ARGUMENTS` for every job, `workers` at a time; the first failure is raised."""
+
+    def run(job: Sequence[str]) -> None:
+        subprocess.run([sys.executable, "-m", module, *job], check=True)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, jobs))
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
