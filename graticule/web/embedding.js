@@ -38,14 +38,15 @@ async function readPage() {
 }
 
 const nameOf = (row) => (page.names ? page.names.labels[page.nameRows[row]] : "");
-const score = (component, row) => page.codes[component * page.count + row] * page.scales[component];
+const decoded = (component, row) => page.codes[component * page.count + row] * page.scales[component];
+const score = (component, row) => decoded(component, row) + page.middles[component];  // about the mean
 
 /* ---- similarity ------------------------------------------------------------------------------------------- */
 
 function norms() {
   const squares = new Float32Array(page.count);
   page.means.forEach((mean, c) => {
-    for (let row = 0; row < page.count; row++) squares[row] += (score(c, row) + mean) ** 2;
+    for (let row = 0; row < page.count; row++) squares[row] += (decoded(c, row) + mean) ** 2;
   });
   return squares.map((square) => Math.sqrt(square) || 1);
 }
@@ -54,7 +55,7 @@ function similarities(chosen) {
   const result = new Float32Array(page.count), { codes, count } = page;
   let constant = 0;
   page.means.forEach((mean, c) => {
-    const value = score(c, chosen) + mean, factor = value * page.scales[c], first = c * count;
+    const value = decoded(c, chosen) + mean, factor = value * page.scales[c], first = c * count;
     constant += value * mean;
     for (let row = 0; row < count; row++) result[row] += factor * codes[first + row];
   });

@@ -20,6 +20,7 @@ from graticule.errors import DataError, SettingError
 from graticule.geo import coords
 from graticule.geo.coords import Points
 
+SERIES = ("scales", "middles", "means", "shares")  # a number for each component
 ASSETS = ("map.css", "embedding.js", "map.js", "controls.js")  # inlined by map.html, in its order
 COMPONENTS = 64  # vectors are reduced to at most this many numbers a place
 STRETCH_PERCENT = (2.0, 98.0)  # colours are stretched between these percentiles by area
@@ -82,13 +83,15 @@ def write_map(
 class Scores:
     """Scores on orthonormal axes as int8: value = codes * scales + means.
 
-    `codes` (n, k) int8; `scales`, `means` (k,); `shares` (m <= k,) explained variance of the principal components;
+    `codes` (n, k) int8; `scales`, `middles`, `means` (k,), where codes * scales + middles are centred scores;
+    `shares` (m <= k,) explained variance of the principal components;
     `limits` (m, 2) percentiles by area, about the mean. An axis beyond m carries what is left of the mean vector, so
     that cosines of the uncentred vectors survive.
     """
 
     codes: NDArray[np.int8]
     scales: Floats
+    middles: Floats
     means: Floats
     shares: Floats
     limits: Floats
@@ -105,9 +108,11 @@ def quantise(vectors: Floats, weights: Floats, components: int = COMPONENTS) -> 
     axes, shares = principal_components(unit, weights, components)
     axes, shown = _with_mean(axes, mean, components)
     centred = (unit - mean) @ axes
-    scales = np.maximum(np.abs(centred).max(axis=0), 1e-12) / 127
+    low, high = centred.min(axis=0), centred.max(axis=0)
+    middles, scales = (low + high) / 2, np.maximum((high - low) / 2, 1e-12) / 127
     limits = np.array([_percentiles(column, weights) for column in centred.T[:shown]])
-    return Scores(np.rint(centred / scales).astype(np.int8), scales, mean @ axes, shares[:shown], limits)
+    codes = np.rint((centred - middles) / scales).astype(np.int8)
+    return Scores(codes, scales, middles, mean @ axes + middles, shares[:shown], limits)
 
 
 def principal_components(vectors: Floats, weights: Floats, components: int) -> tuple[Floats, Floats]:
@@ -252,7 +257,9 @@ def _pack(array: NDArray[Any]) -> str:
 
 
 def _scores_entry(scores: Scores) -> dict[str, Any]:
-    rounded = {name: [float(f"{v:.7g}") for v in getattr(scores, name)] for name in ("scales", "means", "shares")}
+    rounded = {
+        name: [float(f"{v:.7g}") for v in getattr(scores, name)] for name in ("scales", "middles", "means", "shares")
+    }
     return {**rounded, "limits": scores.limits.round(6).tolist(), "codes": _pack(np.ascontiguousarray(scores.codes.T))}
 
 
