@@ -12,15 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from benchmarks.running import markdown, side_by_side
 from benchmarks.world import prepare_world
-from graticule.embed import load
-from graticule.evaluation.examine import Embed, evaluate
+from graticule import zoo
+from graticule.embed import Model, load
+from graticule.evaluation.examine import evaluate
 from graticule.evaluation.report import Report
 from graticule.evaluation.tasks import EXTRA, MAIN, load_tasks
 
@@ -43,6 +44,7 @@ RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "melt": ("melt", SETTINGS),
     "text alone": ("imagebind", {**SETTINGS, "modalities": "text"}),
     "Blue Marble alone": ("imagebind", {**SETTINGS, **IMAGE}),
+    "text and Blue Marble": ("imagebind", {**SETTINGS, "modalities": "text,image"}),
     "Sentinel-2 patches alone": ("imagebind", {**SETTINGS, "modalities": "sentinel2"}),
     "satclip on Blue Marble": ("satclip", {**BINARY, "learning_rate": 1e-3}),
     "geoclip on Blue Marble": ("geoclip", {**BINARY, "batch_size": 256, "queue": 512}),
@@ -54,28 +56,24 @@ def folder_of(name: str, seed: int) -> str:
     return f"{name.replace(',', '').replace(' ', '-')}-{seed}"
 
 
-def train_one(name: str, seed: int, data: Path, runs: Path) -> None:
-    """One run on one thread, and its scores, in this process."""
+def train_one(name: str, seed: int, runs: Path) -> None:
+    """One run on one thread, in this process."""
     from graticule.runs import train
 
     recipe, settings = RUNS[name]
     chosen = {**settings, "seed": seed, "threads": 1}
     if "start" in chosen:
         chosen["start"] = str(runs / folder_of(str(chosen["start"]), seed))
-    model = train(recipe, runs / "world", to=runs / folder_of(name, seed), **chosen)
-    score(f"{name} #{seed}", model.embed_points, data, runs / folder_of(name, seed) / "scores.parquet")
+    train(recipe, runs / "world", to=runs / folder_of(name, seed), **chosen)
 
 
-def score(name: str, embed: Embed, data: Path, path: Path) -> None:
-    """Score an embedding on all 26 tasks and keep every number."""
-    tasks = load_tasks(data / "tasks", (*MAIN, *EXTRA))
-    evaluate({name: embed}, tasks, baselines=False).to_parquet(path)
-
-
-def train_all(data: Path, runs: Path, workers: int, seeds: Sequence[int] = SEEDS) -> None:
-    """All runs not scored yet, `workers` processes side by side; those that start from another run come last."""
-    jobs = [(name, seed) for name in RUNS for seed in seeds]
-    jobs = [job for job in jobs if not (runs / folder_of(*job) / "scores.parquet").exists()]
+def train_all(
+    data: Path, runs: Path, workers: int, names: Sequence[str] = tuple(RUNS), seeds: Sequence[int] = SEEDS
+) -> None:
+    """All runs not finished yet, `workers` processes side by side; those that start from another run come last."""
+    prepare_world(data, runs / "world")
+    jobs = [(name, seed) for name in names for seed in seeds]
+    jobs = [job for job in jobs if not (runs / folder_of(*job) / "run.json").exists()]
     later = [job for job in jobs if "start" in RUNS[job[0]][1]]
 
     def arguments(job: tuple[str, int]) -> list[str]:
@@ -85,29 +83,30 @@ def train_all(data: Path, runs: Path, workers: int, seeds: Sequence[int] = SEEDS
         side_by_side("benchmarks.architectures", map(arguments, batch), workers)
 
 
-def geoclip_released() -> Embed | None:
+def models(runs: Path, names: Sequence[str] = tuple(RUNS), seeds: Sequence[int] = SEEDS) -> dict[str, Model]:
+    """Finished runs by name and seed."""
+    return {f"{name} #{seed}": load(runs / folder_of(name, seed)) for name in names for seed in seeds}
+
+
+def published() -> dict[str, Model]:
     """GeoCLIP's released weights, where the package `geoclip` was installed (--no-deps) into this environment."""
-    try:
-        from benchmarks.geoclip_weights import embed
-    except ImportError:
-        return None
-    return embed
+    spec = find_spec("geoclip")
+    if spec is None or spec.origin is None:
+        return {}
+    weights = Path(spec.origin).parent / "model" / "weights" / "location_encoder_weights.pth"
+    return {"GeoCLIP, released weights": zoo.load("geoclip", weights)}
 
 
-def gather(data: Path, runs: Path) -> tuple[Report, dict[str, list[float]]]:
+def gather(data: Path, runs: Path, workers: int) -> tuple[Report, dict[str, list[float]]]:
     """Scores of the baselines, the runs, the model inside and GeoCLIP's released weights; seconds of training."""
     tasks = load_tasks(data / "tasks", (*MAIN, *EXTRA))
-    rows = list(evaluate({}, tasks).rows)
+    finished = models(runs)
+    others = {"the model inside": load(), **published()}
     seconds: dict[str, list[float]] = {}
-    for name in RUNS:
-        for seed in SEEDS:
-            folder = runs / folder_of(name, seed)
-            rows += pq.read_table(folder / "scores.parquet").to_pylist()
-            seconds.setdefault(name, []).append(load(folder).about["seconds"])
-    others: dict[str, Embed] = {"the model inside": load().embed_points}
-    if (released := geoclip_released()) is not None:
-        others["GeoCLIP, released weights"] = released
-    return Report([*rows, *evaluate(others, tasks, baselines=False).rows]), seconds
+    for name, model in finished.items():
+        seconds.setdefault(name.split(" #")[0], []).append(model.about["seconds"])
+    embeds = {name: model.embed_points for name, model in (finished | others).items()}
+    return evaluate(embeds, tasks, cache=runs / "answers", workers=workers), seconds
 
 
 def table(report: Report, seconds: dict[str, list[float]]) -> str:
@@ -156,18 +155,17 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--one")
-    parser.add_argument("--seed", type=int, help="train and score only the runs of this seed, write no table")
+    parser.add_argument("--seed", type=int, help="train only the runs of this seed, write no table")
     asked = parser.parse_args()
     if asked.one:
-        return train_one(asked.one, asked.seed, asked.data, asked.runs)
-    prepare_world(asked.data, asked.runs / "world")
-    train_all(asked.data, asked.runs, asked.workers, SEEDS if asked.seed is None else (asked.seed,))
+        return train_one(asked.one, asked.seed, asked.runs)
+    train_all(asked.data, asked.runs, asked.workers, seeds=SEEDS if asked.seed is None else (asked.seed,))
     if asked.seed is not None:
         return None
-    report, seconds = gather(asked.data, asked.runs)
+    report, seconds = gather(asked.data, asked.runs, asked.workers)
     parts = []
     for title, names in (("Main tasks", MAIN), ("Main and extra tasks", (*MAIN, *EXTRA))):
-        chosen = Report([row for row in report.rows if row["task"] in names])
+        chosen = Report([outcome for outcome in report.outcomes if outcome.task.name in names])
         parts.append(f"## {title}\n\n{table(chosen, seconds)}\n")
     report.write(asked.runs / "scores")
     minutes = round(sum(map(sum, seconds.values())) / 60 / asked.workers)

@@ -323,7 +323,7 @@ def test_evaluate_scores_a_run_beside_the_baselines(run, tasks, command, tmp_pat
     names = {row["embedding"] for row in scores}
     assert "small" in names
     assert len(names) > 3
-    summary = json.loads((tmp_path / "report" / "scores.json").read_text())["summary"]
+    summary = json.loads((tmp_path / "report" / "scores.json").read_text())["scores"]
     assert summary["small"]["random"]["tasks"].keys() == {"warmth", "half"}
     table = (tmp_path / "report" / "table.md").read_text()
     assert table.splitlines()[0].startswith("| embedding |")

@@ -8,11 +8,7 @@ import pytest
 from graticule.cli.quickstart import PLACES, prepare_quickstart, verdict
 from graticule.data.land import is_land
 from graticule.evaluation.report import Report
-
-
-def row(name: str, split: str, value: float) -> dict[str, object]:
-    about = {"task": "city_country", "split": split, "fold": 0, "probe": "ridge", "metric": "accuracy"}
-    return {**about, "embedding": name, "kind": "classification", "value": value, "n_train": 1, "n_test": 1}
+from tests.evaluation.planted import outcome
 
 
 @pytest.mark.parametrize(
@@ -22,9 +18,13 @@ def row(name: str, split: str, value: float) -> dict[str, object]:
 def test_the_verdict_is_1_unless_both_baselines_are_beaten_under_both_splits(
     ours: dict[str, float], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [row(name, split, 0.3) for name in ("mean or majority", "lon, lat") for split in ours]
-    rows += [row("melt", split, value) for split, value in ours.items()]
-    assert verdict(Report(rows), "melt") == code  # type: ignore[arg-type]
+    scores = {"mean or majority": dict.fromkeys(ours, 0.3), "lon, lat": dict.fromkeys(ours, 0.3), "melt": ours}
+    outcomes = [
+        outcome(name, "city_country", "classification", split, [value])
+        for name, values in scores.items()
+        for split, value in values.items()
+    ]
+    assert verdict(Report(outcomes), "melt") == code
     assert ("not above" in capsys.readouterr().err) == bool(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,11 +71,28 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--apart-km", type=float, default=0.0, help="least distance between answers, and from the place")
 
     one = verb("evaluate", "score embeddings on tasks, beside the baselines")
-    one.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs (default: the model inside)")
-    one.add_argument("--tasks", help="FOLDER of NAME.parquet + NAME.json, or FOLDER:NAME,NAME (default: about cities)")
-    one.add_argument("--split", default="random,blocks", help="of random, blocks, cells, regions, few (default: two)")
-    one.add_argument("--probe", default="ridge", help="ridge, logistic, knn (default: ridge)")
-    one.add_argument("-o", "--out", type=Path, help="folder for scores.parquet, scores.json and table.md")
+    one.add_argument(
+        "runs", nargs="*", metavar="RUN",
+        help="folders of runs, or a published encoder as geoclip:CHECKPOINT (default: the model inside)",
+    )  # fmt: skip
+    one.add_argument(
+        "--tasks",
+        help="FOLDER of NAME.parquet + NAME.json, FOLDER:NAME,NAME, or NAME,NAME of those inside (default: all inside)",
+    )
+    one.add_argument(
+        "--split", default="random,blocks",
+        help="of random, blocks, cells, continents, countries, checker, given, few-shot, 'few-shot clustered'"
+        " (default: random,blocks)",
+    )  # fmt: skip
+    one.add_argument(
+        "--probe", default="ridge",
+        help="of ridge, logistic, knn, boosting, mlp, gp; with +place also the coordinates (default: ridge)",
+    )  # fmt: skip
+    one.add_argument(
+        "-o", "--out", type=Path,
+        help="folder for report.html, scores.parquet, scores.json, study.json, table.md, and answers to go on from",
+    )  # fmt: skip
+    one.add_argument("--workers", type=int, help="processes side by side (default: one a core)")
 
     one = verb("map", "draw a run's vectors over the world as one offline page")
     one.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the model inside the package)")
@@ -173,16 +191,21 @@ def _nearest(asked: argparse.Namespace) -> int:
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
-    from graticule.evaluation.runs import evaluate
+    from graticule.evaluation.runs import embeds, evaluate
 
     report = evaluate(
         asked.runs or None,
         tasks=asked.tasks,
         split=tuple(asked.split.split(",")),
         probes=tuple(asked.probe.split(",")),
+        cache=asked.out and asked.out / "answers",
+        workers=asked.workers or os.cpu_count() or 1,
     )
     if asked.out is not None:
-        report.write(asked.out)
+        from graticule.web.examination import write_examination
+
+        page = write_examination(report, embeds(asked.runs or None), asked.out)
+        sys.stderr.write(f"The report, to open in a browser: {page}\n")
     say(report)
     return 0
 

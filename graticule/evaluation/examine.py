@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from graticule.errors import DataError, SettingError, unknown
+from graticule.errors import DataError, GraticuleError, SettingError, need
 from graticule.evaluation.baselines import BASELINES
-from graticule.evaluation.probes import CLASSES_ONLY, PROBES, Array, Predictor, score
-from graticule.evaluation.report import BASELINE, Report, ResultRow
-from graticule.evaluation.splits import SPLITS, Folds, Split
+from graticule.evaluation.leakage import Leakage, leakage
+from graticule.evaluation.outcomes import Answers, Outcome, answers, fingerprint, fingerprint_of_folds, keep, kept
+from graticule.evaluation.predictors import Array, Inputs, Predictor
+from graticule.evaluation.probes import CLASSES_ONLY, probe
+from graticule.evaluation.report import Failure, Report
+from graticule.evaluation.scores import BASELINE
+from graticule.evaluation.splits import Folds, Split, expand
 from graticule.evaluation.tasks import Task, built_in_tasks
 from graticule.geo.coords import Points
+from graticule.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -22,111 +28,159 @@ MAX_ROWS = 6000
 Embed = Callable[[Points], Array]
 
 
+@dataclass(frozen=True)
+class Paper:
+    """One task, cut: what every embedding is asked."""
+
+    task: Task
+    folds: dict[str, Folds]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One embedding on one task: `predictors` by name of the embedding and of the probe."""
+
+    paper: Paper
+    inputs: Inputs
+    predictors: dict[tuple[str, str], Predictor]
+    cache: Path | None
+
+
+Reply = tuple[str, dict[tuple[str, str, str], Answers], list[Failure]]
+"""The task, what was said by embedding, probe and split, and what failed."""
+
+
 def evaluate(
     embed: Embed | Mapping[str, Embed],
     tasks: Sequence[Task] | None = None,
     split: str | Sequence[str] | Mapping[str, Split] = ("random", "blocks"),
-    probes: Sequence[str] = ("ridge",),
+    probes: str | Sequence[str] = ("ridge",),
     baselines: bool = True,
     max_rows: int = MAX_ROWS,
+    *,
+    cache: Path | None = None,
+    workers: int = 1,
+    failures: Iterable[Failure] = (),
 ) -> Report:
     """Score one or several embeddings, and the baselines, on downstream tasks.
 
     embed      function of (n, 2) lon/lat degrees giving (n, d) vectors, or several by name
     tasks      from `load_tasks`; without them the built-in ones about cities
     split      names of `splits.SPLITS`, or split functions by name
-    probes     names of `probes.PROBES`; a probe that cannot do a regression passes it over
+    probes     names of `probes.PROBES`, each also with "+place": the vector and the coordinates; a probe that
+               cannot do a regression passes it over
     baselines  whether the rows of `baselines.BASELINES` come first
     max_rows   larger tasks are cut to a random draw of so many rows, the same for every embedding
+    cache      folder that keeps the answers by a digest of task, folds, vectors and probe: what is there is not
+               computed again, so a killed run goes on where it was
+    workers    processes side by side
+    failures   what failed before, to be listed in the report
 
-    Raises SettingError for unknown names, DataError for vectors of a wrong shape or with NaN.
+    A task or split that cannot be used is listed in the report's failures, and the others go on.
+    Raises SettingError for unknown names, DataError for vectors of a wrong shape or with NaN, and when all failed.
     """
     tasks = built_in_tasks() if tasks is None else list(tasks)
     _demand_names(tasks)
-    drawn = [task.subsample(max_rows) for task in tasks]
-    plan = [(task, {name: cut(task) for name, cut in _splits(split).items()}) for task in drawn]
-    predictors = _probes(probes)
-    rows: list[ResultRow] = []
-    for name, baseline in BASELINES.items() if baselines else ():
-        for task, folds in plan:
-            rows += _score(task, folds, task.points, name, BASELINE, baseline)
-    for name, function in (embed if isinstance(embed, Mapping) else {"embedding": embed}).items():
-        vectors = {task.name: function(task.points) for task in drawn}
-        rows += _score_vectors(vectors, plan, predictors, name)
-    return Report(rows)
-
-
-def evaluate_vectors(
-    vectors: Mapping[str, Array],
-    tasks: Sequence[Task],
-    splits: Mapping[str, Split],
-    probes: Sequence[str] = ("ridge",),
-    name: str = "embedding",
-) -> list[ResultRow]:
-    """Score vectors made beforehand: (n, d) for each task by its name, in the order of its rows."""
-    _demand_names(tasks)
-    if missing := [task.name for task in tasks if task.name not in vectors]:
-        raise DataError(f"Vectors of {name!r} are missing for the tasks {', '.join(missing)}.")
-    plan = [(task, {split: cut(task) for split, cut in splits.items()}) for task in tasks]
-    return _score_vectors(vectors, plan, _probes(probes), name)
-
-
-def _score_vectors(
-    vectors: Mapping[str, Array], plan: list[tuple[Task, dict[str, Folds]]], probes: Mapping[str, Predictor], name: str
-) -> list[ResultRow]:
-    rows: list[ResultRow] = []
-    for task, folds in plan:
-        values = _demand_vectors(np.asarray(vectors[task.name]), task, name)
-        for probe, predict in probes.items():
-            if task.kind == "classification" or probe not in CLASSES_ONLY:
-                rows += _score(task, folds, values, name, probe, predict)
-        logger.info("%s: %s examined", name, task.name)
-    return rows
-
-
-def _score(
-    task: Task, splits: dict[str, Folds], vectors: Array, name: str, probe: str, predict: Predictor
-) -> list[ResultRow]:
-    """One row for each split and fold of one task."""
-    classes = len(task.classes)
-    rows: list[ResultRow] = []
-    for split, folds in splits.items():
-        for fold, (train, test) in enumerate(folds):
-            predicted = predict(vectors[train], task.label[train], vectors[test], classes)
-            rows.append(
-                {
-                    "task": task.name,
-                    "kind": task.kind,
-                    "embedding": name,
-                    "split": split,
-                    "fold": fold,
-                    "probe": probe,
-                    "metric": "accuracy" if classes else "r2",
-                    "value": score(task.label[test], predicted, classes),
-                    "n_train": len(train),
-                    "n_test": len(test),
-                }
-            )
-    return rows
-
-
-def _splits(split: str | Sequence[str] | Mapping[str, Split]) -> Mapping[str, Split]:
-    if isinstance(split, Mapping):
-        return split
-    return _chosen("split", [split] if isinstance(split, str) else split, SPLITS)
-
-
-def _probes(names: Sequence[str]) -> Mapping[str, Predictor]:
-    return _chosen("probe", [names] if isinstance(names, str) else names, PROBES)
-
-
-def _chosen(what: str, names: Sequence[str], valid: Mapping[str, Any]) -> dict[str, Any]:
-    for name in names:
-        if name not in valid:
-            raise unknown(what, name, valid)
+    names = [probes] if isinstance(probes, str) else list(probes)
     if not names:
-        raise SettingError(f"At least one {what} is needed: {', '.join(valid)}.")
-    return {name: valid[name] for name in names}
+        raise SettingError("At least one probe is needed.")
+    chosen = {name: probe(name) for name in names}
+    splits = split if isinstance(split, Mapping) else expand([split] if isinstance(split, str) else split)
+    failed = list(failures)
+    papers = [_paper(task.subsample(max_rows), splits, failed) for task in tasks]
+    embeds = embed if isinstance(embed, Mapping) else {"embedding": embed}
+    questions = _questions(papers, embeds, chosen, baselines, cache)
+    asked_tasks = {paper.task.name: paper.task for paper in papers}
+    outcomes: list[Outcome] = []
+    total = len(papers) * (len(embeds) + bool(baselines))
+    with Progress("examine", total, unit="tasks of embeddings") as progress:
+        for task, found, wrong in _side_by_side(questions, workers):
+            outcomes += [Outcome(*asked, asked_tasks[task], said) for asked, said in found.items()]
+            failed += wrong
+            progress.advance(1, task)
+    if not outcomes:
+        raise DataError(f"Nothing could be examined: {failed[0].reason if failed else 'no folds'}")
+    for failure in failed:
+        logger.warning("not examined: %s", failure)
+    return Report(outcomes, failed, _leaks(papers))
+
+
+def _paper(task: Task, splits: Mapping[str, Split], failed: list[Failure]) -> Paper:
+    folds = {}
+    for name, cut in splits.items():
+        try:
+            folds[name] = cut(task)
+        except DataError as error:
+            failed.append(Failure(task.name, name, str(error)))
+    return Paper(task, folds)
+
+
+def _questions(
+    papers: Sequence[Paper], embeds: Mapping[str, Embed], probes: Mapping[str, Predictor], baselines: bool,
+    cache: Path | None,
+) -> Iterator[Question]:  # fmt: skip
+    if baselines:
+        named = {(name, BASELINE): predict for name, predict in BASELINES.items()}
+        for paper in papers:
+            nothing = Inputs(np.empty((len(paper.task), 0), np.float32), paper.task.points)
+            yield Question(paper, nothing, named, cache)
+    for name, embed in embeds.items():
+        for paper in papers:
+            vectors = _demand_vectors(np.asarray(embed(paper.task.points)), paper.task, name)
+            named = {
+                (name, p): predict
+                for p, predict in probes.items()
+                if paper.task.kind == "classification" or p.removesuffix("+place") not in CLASSES_ONLY
+            }
+            yield Question(paper, Inputs(vectors, paper.task.points), named, cache)
+
+
+def _side_by_side(questions: Iterable[Question], workers: int) -> Iterable[Reply]:
+    if workers < 1:
+        raise SettingError(f"workers must be 1 or more, got {workers}.")
+    if workers == 1:
+        return map(_answered, questions)
+    joblib = need("joblib", "train")
+    run = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")
+    return run(joblib.delayed(_answered)(question) for question in questions)  # type: ignore[no-any-return]
+
+
+def _answered(question: Question) -> Reply:
+    """All probes under all splits."""
+    found: dict[tuple[str, str, str], Answers] = {}
+    failed: list[Failure] = []
+    task, folds = question.paper.task, question.paper.folds
+    about = fingerprint(question.inputs.vectors, task.points, task.label) if question.cache else ""
+    for (embedding, name), predict in question.predictors.items():
+        for split, pairs in folds.items():
+            try:
+                said = _asked(question, predict, name if name != BASELINE else embedding, pairs, about)
+                found[embedding, name, split] = said
+            except GraticuleError as error:
+                failed.append(Failure(task.name, f"{split}, {embedding} by {name}", str(error)))
+    return task.name, found, failed
+
+
+def _asked(question: Question, predict: Predictor, name: str, folds: Folds, about: str) -> Answers:
+    """From the cache, or computed and kept there."""
+    if question.cache is None:
+        return answers(predict, question.inputs, question.paper.task, folds)
+    key = fingerprint(about, name, fingerprint_of_folds(folds))
+    path = question.cache / key[:2] / f"{key}.npz"
+    if (said := kept(path)) is None:
+        said = answers(predict, question.inputs, question.paper.task, folds)
+        keep(path, said)
+    return said
+
+
+def _leaks(papers: Sequence[Paper]) -> dict[tuple[str, str], Leakage]:
+    """What every task leaks under every split, few labels aside."""
+    return {
+        (paper.task.name, name): leakage(paper.task, folds)
+        for paper in papers
+        for name, folds in paper.folds.items()
+        if not name.startswith("few-shot")
+    }
 
 
 def _demand_names(tasks: Sequence[Task]) -> None:

@@ -1,29 +1,29 @@
-"""Simple models on frozen vectors: what is read off them says how good they are.
-
-All share one signature: predict(train, label, test, classes) with train (n, d), label (n,), test (m, d);
-`classes` is the number of classes, 0 for a regression; returns (m,) predicted numbers or classes.
-"""
+"""Simple models on frozen vectors: what is read off them says how good they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.errors import need
-
-Array = NDArray[Any]
-Predictor = Callable[[Array, Array, Array, int], Array]
+from graticule.errors import unknown
+from graticule.evaluation.boosting import boosting
+from graticule.evaluation.gaussian import gp
+from graticule.evaluation.inner import place_columns
+from graticule.evaluation.logistic import logistic
+from graticule.evaluation.networks import mlp
+from graticule.evaluation.predictors import Array, Inputs, Predictor, one_hot, score, vote
 
 ALPHAS = np.logspace(-3, 6, 10)
+CHUNK = 1000  # rows of cosines at a time
 
 
-def ridge(train: Array, label: Array, test: Array, classes: int = 0) -> Array:
+def ridge(train: Inputs, label: Array, test: Inputs, classes: int = 0) -> Array:
     """Ridge regression on standardised vectors, penalty by leave-one-out error; classes as one-hot, argmax."""
-    weight, intercept, _ = fit_ridge(train, one_hot(label, classes))
-    scores = test.astype(np.float64) @ weight + intercept
+    weight, intercept, _ = fit_ridge(train.vectors, one_hot(label, classes))
+    scores = test.vectors.astype(np.float64) @ weight + intercept
     return np.asarray(scores.argmax(1) if classes else scores[:, 0])
 
 
@@ -60,47 +60,74 @@ def fit_ridge(train: Array, targets: Array, alphas: Array = ALPHAS) -> tuple[Arr
     return weight, centre - mean @ weight, errors
 
 
-def logistic(train: Array, label: Array, test: Array, classes: int = 0) -> Array:
-    """Multinomial logistic regression on standardised vectors (L2, C = 1, at most 300 steps); classes only."""
-    if len(seen := np.unique(label)) == 1:
-        return np.full(len(test), seen[0])
-    linear_model = need("sklearn.linear_model", "train")
-    mean, deviation = train.mean(0), train.std(0)
-    deviation = np.where(deviation > 1e-9 * np.abs(mean), deviation, 1)
-    model = linear_model.LogisticRegression(max_iter=300)
-    with np.errstate(all="ignore"):
-        return np.asarray(model.fit((train - mean) / deviation, label).predict((test - mean) / deviation))
+def knn(
+    train: Inputs, label: Array, test: Inputs, classes: int = 0, counts: Sequence[int] = (1, 3, 5, 10, 20, 50)
+) -> Array:
+    """The mean, or the majority, of the labels of the nearest vectors by cosine.
+
+    How many: the one of `counts` that predicts best each training row from the others, the smallest of equals.
+    """
+    known, asked = (
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30) for x in (train.vectors, test.vectors)
+    )
+    counts = sorted({min(count, max(len(train) - 1, 1)) for count in counts})
+    best = counts[0]
+    if len(counts) > 1:
+        others = label[_nearest(known, known, counts[-1], itself=False)]
+        scores = [score(label, _mean(others[:, :count], classes), classes) for count in counts]
+        best = counts[int(np.argmax(scores))]
+    return _mean(label[_nearest(known, asked, best)], classes)
 
 
-def knn(train: Array, label: Array, test: Array, classes: int = 0, neighbours: int = 5) -> Array:
-    """The mean, or the majority, of the labels of the nearest vectors by cosine."""
-    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30) for x in (train, test))
-    neighbours = min(neighbours, len(train))
-    found = np.argpartition(-(b @ a.T), neighbours - 1, axis=1)[:, :neighbours]
-    return vote(label[found], np.ones(found.shape), classes)
+def _nearest(known: Array, asked: Array, count: int, itself: bool = True) -> NDArray[np.int64]:
+    """(m, count) rows of `known` with the largest products, the nearest first; or without the row of that number."""
+    found = np.empty((len(asked), count), dtype=np.int64)
+    for start in range(0, len(asked), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(asked)))
+        far = -(asked[rows] @ known.T)
+        if not itself:
+            far[rows - start, rows] = np.inf
+        near = np.argpartition(far, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(far, near, 1), axis=1, kind="stable")
+        found[rows] = np.take_along_axis(near, order, 1)
+    return found
 
 
-def vote(labels: Array, weights: Array, classes: int) -> Array:
-    """(m, k) labels and weights of neighbours -> (m,) weighted means, or the classes of largest weight."""
-    if not classes:
-        return np.asarray((weights * labels).sum(1) / weights.sum(1))
-    votes = np.zeros((len(labels), classes))
-    np.add.at(votes, (np.arange(len(labels))[:, None], labels), weights)
-    return np.asarray(votes.argmax(1))
+def _mean(labels: Array, classes: int) -> Array:
+    return vote(labels, np.ones(labels.shape), classes)
 
 
-def one_hot(label: Array, classes: int) -> Array:
-    """(n,) -> (n, classes) zeros and ones; without classes the numbers as one column."""
-    return (label[:, None] == np.arange(classes)).astype(np.float64) if classes else label[:, None]
-
-
-def score(truth: Array, predicted: Array, classes: int = 0) -> float:
-    """Accuracy, or the coefficient of determination R2 (not clipped; constant truth: 1 if met exactly, else 0)."""
-    if classes:
-        return float(np.mean(truth == predicted))
-    missed, spread = np.square(truth - predicted).sum(), np.square(truth - truth.mean()).sum()
-    return float(1 - missed / spread) if spread else float(missed == 0)
-
-
-PROBES: dict[str, Predictor] = {"ridge": ridge, "logistic": logistic, "knn": knn}
+PROBES: dict[str, Predictor] = {
+    "ridge": ridge,
+    "logistic": logistic,
+    "knn": knn,
+    "boosting": boosting,
+    "mlp": mlp,
+    "gp": gp,
+}
 CLASSES_ONLY = frozenset({"logistic"})
+PLACE = "+place"
+OWN_PLACE: dict[str, Predictor] = {"boosting": partial(boosting, place=True)}  # not merely further columns
+
+
+def probe(name: str) -> Predictor:
+    """The probe of this name; with "+place" it also sees the coordinates. SettingError for an unknown name."""
+    plain = name.removesuffix(PLACE)
+    if plain not in PROBES:
+        raise unknown("probe", name, [p + end for p in PROBES for end in ("", PLACE)])
+    if plain == name:
+        return PROBES[plain]
+    return OWN_PLACE.get(plain) or with_place(PROBES[plain])
+
+
+def with_place(predictor: Predictor) -> Predictor:
+    """The predictor on the vectors with x, y, z on the unit sphere and lon/lat degrees as further columns."""
+
+    def predict(train: Inputs, label: Array, test: Inputs, classes: int = 0) -> Array:
+        return predictor(_placed(train), label, _placed(test), classes)
+
+    return predict
+
+
+def _placed(rows: Inputs) -> Inputs:
+    return Inputs(np.hstack([rows.vectors, place_columns(rows.points)]), rows.points)

@@ -1,10 +1,10 @@
-"""The table of an evaluation: scores by embedding, group of tasks and split, with intervals."""
+"""The result of an examination: scores by embedding, group of tasks and split, with intervals and paired tests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,88 +12,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.errors import SettingError, unknown
-from graticule.evaluation.tasks import EXTRA, MAIN
+from graticule.errors import SettingError
+from graticule.evaluation import ranks
+from graticule.evaluation.leakage import Leakage
+from graticule.evaluation.outcomes import POOLED
+from graticule.evaluation.scores import Scores
+from graticule.evaluation.uncertainty import Paired, holm, paired_test, resampling_blocks, score_draws
 
-ResultRow = dict[str, Any]
-"""task, kind, embedding, split, fold, probe, metric, value (not clipped), n_train, n_test"""
-
-BASELINE = "baseline"  # the probe of rows that read coordinates, not vectors
 DRAWS = 1000  # of the bootstrap
 Cell = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Report:
-    """Result rows, one for every embedding, probe, task, split and fold, and their summary.
+class Failure:
+    """What could not be examined, and why, in one sentence."""
 
-    The score of a task under a split is the mean over its folds, R2 clipped at 0 after that mean. A
-    group is {main, extra, other} tasks x {regression, classification}; `mean` is the mean over groups.
+    task: str
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.task} ({self.where}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One embedding minus another on one task: difference in R2 or accuracy, interval, p, and p after Holm."""
+
+    task: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class Report(Scores):
+    """Scores with intervals and paired tests, what failed, and what leaks: all draw spatial blocks, not rows.
+
+    Blocks are about 2,000 km wide, smaller where a task is local.
     """
 
-    rows: list[ResultRow]
+    failures: list[Failure] = field(default_factory=list)
+    leaks: Mapping[tuple[str, str], Leakage] = field(default_factory=dict)
 
-    @cached_property
-    def names(self) -> list[str]:
-        """Embeddings (with the probe in brackets where several were used), in order of appearance."""
-        return list(dict.fromkeys(self._name(row) for row in self.rows))
-
-    @cached_property
-    def splits(self) -> list[str]:
-        return list(dict.fromkeys(row["split"] for row in self.rows))
-
-    @cached_property
-    def groups(self) -> list[str]:
-        found = {_group(row) for row in self.rows}
-        return [f"{s} {kind}" for s in ("main", "extra", "other") for kind in _KINDS if f"{s} {kind}" in found]
-
-    def score(self, name: str, task: str, split: str) -> float:
-        """The score of one embedding on one task: mean over folds, R2 clipped at 0."""
-        self._demand(name, split)
-        folds = [folds for found, folds in self._values[name, split] if found == task]
-        if not folds:
-            raise SettingError(f"{name!r} has no result for task {task!r} under the split {split!r}.")
-        return max(0.0, float(folds[0].mean()))
-
-    def group_mean(self, name: str, group: str, split: str) -> float:
-        """Mean score over the tasks of a group, NaN where the embedding has none of them."""
-        scores = [self.score(name, task, split) for task in self._tasks(name, group, split)]
-        return float(np.mean(scores)) if scores else float("nan")
-
-    def mean(self, name: str, split: str) -> float:
-        """Mean over the groups of tasks: called R for random folds, B for blocks."""
-        means = [self.group_mean(name, group, split) for group in self.groups]
-        return float(np.nanmean(means)) if not np.isnan(means).all() else float("nan")
+    def task_interval(self, name: str, task: str, split: str) -> tuple[float, float]:
+        """95 % interval of a score; spatial blocks of test rows are drawn anew, the fitted probes stay."""
+        low, high = np.percentile(self._draws[name, task, split], [2.5, 97.5])
+        return float(low), float(high)
 
     def interval(self, name: str, split: str, seed: int = 0) -> tuple[float, float]:
-        """95 % interval of `mean`: tasks are drawn anew within their groups, folds within their tasks.
+        """95 % interval of `mean`: tasks are drawn anew within their groups, blocks within their tasks.
 
-        It says how far the figure would move with other tasks and other blocks, and is wide; to tell
-        two embeddings apart, use `difference`.
+        It says how far the figure would move with other tasks and other places, and is wide; to tell
+        two embeddings apart, use `difference` or `compare`.
         """
-        low, high = np.percentile(self._draws(name, split, seed), [2.5, 97.5])
+        low, high = np.percentile(self._mean_draws(name, split, seed), [2.5, 97.5])
         return float(low), float(high)
 
     def difference(self, name: str, other: str, split: str, seed: int = 0) -> tuple[float, float, float]:
-        """`mean` of one embedding minus another and its 95 % interval, both on the same draws of tasks and folds."""
-        draws = self._draws(name, split, seed) - self._draws(other, split, seed)
-        tasks = [[task for task, _ in self._values[n, split]] for n in (name, other)]
-        if tasks[0] != tasks[1]:
-            raise SettingError(
-                f"{name!r} and {other!r} were examined on different tasks: {len(tasks[0])} and {len(tasks[1])}."
-            )
+        """`mean` of one embedding minus another and its 95 % interval, both on the same draws of tasks and blocks."""
+        self._same_tasks(name, other, split)
+        draws = self._mean_draws(name, split, seed) - self._mean_draws(other, split, seed)
         low, high = np.percentile(draws, [2.5, 97.5])
         return self.mean(name, split) - self.mean(other, split), float(low), float(high)
 
+    def compare(self, name: str, other: str, split: str) -> list[Comparison]:
+        """Paired tests with spatial blocks as the unit, one a task, p corrected for their number (Holm 1979)."""
+        self._same_tasks(name, other, split)
+        found: list[tuple[str, Paired]] = []
+        for task in self.tasks_of(name, split):
+            a, b = self.outcome(name, task, split), self.outcome(other, task, split)
+            block = self._blocks[task][a.answers.row]
+            said = (a.answers.predicted, b.answers.predicted)
+            found.append((task, paired_test(a.truth, *said, block, len(a.task.classes))))
+        adjusted = holm(np.array([paired.p_value for _, paired in found]))
+        return [
+            Comparison(task, paired.difference, paired.low, paired.high, paired.p_value, float(p))
+            for (task, paired), p in zip(found, adjusted, strict=True)
+        ]
+
+    def ranking(self, split: str, names: Sequence[str] | None = None) -> ranks.Ranking:
+        """Mean ranks over the tasks that all of `names` answered, with Friedman's test and critical difference."""
+        chosen = self.names if names is None else list(names)
+        shared = [t for t in self.tasks if all(t in self._found[name, split] for name in chosen)]
+        return ranks.ranking(chosen, np.array([[self.score(n, t, split) for n in chosen] for t in shared]))
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and cells of the summary: a row an embedding, columns groups, then means with intervals, by split."""
-        header = ["embedding"]
-        header += [f"{group} {split}" for group in self.groups for split in self.splits]
-        header += [f"mean {split} [95%]" for split in self.splits]
+        splits = [split for split in self.splits if split not in self.curves] or self.splits
+        header = ["embedding", *(f"{group} {split}" for group in self.groups for split in splits)]
+        header += [f"mean {split} [95%]" for split in splits]
         body = []
         for name in self.names:
-            cells = [_number(self.group_mean(name, group, s)) for group in self.groups for s in self.splits]
-            body.append([name, *cells, *(self._mean_cell(name, split) for split in self.splits)])
+            cells = [number(self.group_mean(name, group, s)) for group in self.groups for s in splits]
+            body.append([name, *cells, *(self._mean_cell(name, split) for split in splits)])
         return header, body
 
     def __str__(self) -> str:
@@ -103,7 +117,8 @@ class Report:
         lines = [[words[i] if i < len(words) else "" for words in split_words] for i in range(depth)] + body
         widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
         aligned = ("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
-        return "\n".join(line.rstrip() for line in aligned)
+        text = "\n".join(line.rstrip() for line in aligned)
+        return "\n".join([text, *(["", "Not examined:"] if self.failures else []), *map(str, self.failures)])
 
     def to_markdown(self) -> str:
         """The summary as a Markdown table."""
@@ -112,100 +127,85 @@ class Report:
         return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *body]) + "\n"
 
     def write(self, folder: str | Path) -> None:
-        """Everything into a folder: scores.parquet, scores.json and table.md."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.to_parquet(folder / "scores.parquet")
-        self.to_json(folder / "scores.json")
-        (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the summary and all rows."""
-        summary = {
-            name: {
-                split: {
-                    "mean": _finite(self.mean(name, split)),
-                    "interval": [_finite(x) for x in self.interval(name, split)],
-                    "groups": {group: _finite(self.group_mean(name, group, split)) for group in self.groups},
-                    "tasks": {task: max(0.0, float(folds.mean())) for task, folds in self._values[name, split]},
-                }
-                for split in self.splits
-            }
-            for name in self.names
-        }
-        text = json.dumps({"summary": summary, "rows": self.rows}, indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
-
-    def to_parquet(self, path: str | Path) -> None:
-        """Write all rows as a table."""
+        """Every number into a folder: scores.parquet, scores.json and table.md."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        parquet.write_table(pa.Table.from_pylist(self.rows), path, compression="zstd")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pa.Table.from_pylist(self.rows), folder / "scores.parquet", compression="zstd")
+        text = json.dumps(self.summary(), indent=1, allow_nan=False)
+        (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
+
+    def summary(self) -> dict[str, Any]:
+        """Means, intervals and scores of every embedding and split, failures and leaks, in JSON types."""
+        scores = {name: {s: self._summary_of(name, s) for s in self.splits} for name in self.names}
+        leaks = [{"task": t, "split": s, "sentence": str(leak)} | asdict(leak) for (t, s), leak in self.leaks.items()]
+        return {"scores": scores, "failures": [asdict(f) for f in self.failures], "leaks": leaks}
+
+    def _summary_of(self, name: str, split: str) -> dict[str, Any]:
+        tasks = self.tasks_of(name, split)
+        return {
+            "mean": _finite(self.mean(name, split)),
+            "interval": [_finite(x) for x in self.interval(name, split)] if tasks else None,
+            "groups": {group: _finite(self.group_mean(name, group, split)) for group in self.groups},
+            "tasks": {t: {"score": self.score(name, t, split), "interval": self.task_interval(name, t, split)}
+                      for t in tasks},
+        }  # fmt: skip
 
     @cached_property
-    def _several_probes(self) -> bool:
-        return len({row["probe"] for row in self.rows} - {BASELINE}) > 1
+    def _blocks(self) -> dict[str, NDArray[np.int64]]:
+        return {name: resampling_blocks(task.points) for name, task in self.tasks.items()}
 
     @cached_property
-    def _values(self) -> dict[tuple[str, str], list[tuple[str, Cell]]]:
-        """For every embedding and split the tasks and the values of their folds."""
-        found: dict[tuple[str, str], dict[str, list[float]]] = {(n, s): {} for n in self.names for s in self.splits}
-        for row in self.rows:
-            found[self._name(row), row["split"]].setdefault(row["task"], []).append(row["value"])
-        return {key: [(task, np.array(v)) for task, v in tasks.items()] for key, tasks in found.items()}
+    def _draws(self) -> _Draws:
+        return _Draws(self)
 
-    @cached_property
-    def _group_of(self) -> dict[str, str]:
-        return {row["task"]: _group(row) for row in self.rows}
-
-    def _name(self, row: ResultRow) -> str:
-        bracket = self._several_probes and row["probe"] != BASELINE
-        return f"{row['embedding']} ({row['probe']})" if bracket else str(row["embedding"])
-
-    def _tasks(self, name: str, group: str, split: str) -> list[str]:
-        self._demand(name, split)
-        return [task for task, _ in self._values[name, split] if self._group_of[task] == group]
-
-    def _demand(self, name: str, split: str) -> None:
-        if name not in self.names:
-            raise unknown("embedding", name, self.names)
-        if split not in self.splits:
-            raise unknown("split", split, self.splits)
-
-    def _draws(self, name: str, split: str, seed: int) -> Cell:
+    def _mean_draws(self, name: str, split: str, seed: int) -> Cell:
         """(DRAWS,) bootstrap values of `mean`; the same draws for every embedding with the same tasks."""
         self._demand(name, split)
         rng = np.random.default_rng(seed)
-        folds = dict(self._values[name, split])
         means = []
         for group in self.groups:
-            tasks = [task for task in folds if self._group_of[task] == group]
-            if tasks:
-                drawn = [_bootstrap_folds(folds[task], rng) for task in tasks]
+            if tasks := self.tasks_of(name, split, group):
+                drawn = np.array([self._draws[name, task, split] for task in tasks])
                 chosen = rng.integers(len(tasks), size=(len(tasks), DRAWS))
-                means.append(np.take_along_axis(np.array(drawn), chosen, axis=0).mean(0))
+                means.append(np.take_along_axis(drawn, chosen, axis=0).mean(0))
         return np.mean(means, axis=0) if means else np.full(DRAWS, np.nan)
+
+    def _same_tasks(self, name: str, other: str, split: str) -> None:
+        ours, theirs = (self.tasks_of(n, split) for n in (name, other))
+        if ours != theirs:
+            raise SettingError(
+                f"{name!r} and {other!r} were examined on different tasks: {len(ours)} and {len(theirs)}."
+            )
 
     def _mean_cell(self, name: str, split: str) -> str:
         low, high = self.interval(name, split)
-        return f"{_number(self.mean(name, split))} [{_number(low)}, {_number(high)}]"
+        return f"{number(self.mean(name, split))} [{number(low)}, {number(high)}]"
 
 
-_KINDS: Sequence[str] = ("regression", "classification")
+class _Draws(dict[tuple[str, str, str], Cell]):
+    """Bootstrap draws of the score of (embedding, task, split), made when first asked for."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+    def __missing__(self, key: tuple[str, str, str]) -> Cell:
+        name, task, split = key
+        outcome = self.report.outcome(name, task, split)
+        said, block = outcome.answers, self.report._blocks[task][outcome.answers.row]
+        drawn = score_draws(
+            outcome.truth, said.predicted, said.fold, block, len(outcome.task.classes), DRAWS, pooled=split in POOLED
+        )
+        self[key] = np.maximum(drawn, 0)
+        return self[key]
 
 
-def _group(row: ResultRow) -> str:
-    which = "main" if row["task"] in MAIN else "extra" if row["task"] in EXTRA else "other"
-    return f"{which} {row['kind']}"
-
-
-def _bootstrap_folds(values: Cell, rng: np.random.Generator) -> Cell:
-    """(DRAWS,) means over folds drawn with replacement, clipped at 0."""
-    return np.asarray(np.maximum(values[rng.integers(len(values), size=(len(values), DRAWS))].mean(0), 0))
-
-
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three decimals, no leading zero, a dash where there is none."""
     return "–" if np.isnan(value) else f"{value:.3f}".removeprefix("0") if value < 1 else f"{value:.3f}"
 
 

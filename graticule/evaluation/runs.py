@@ -8,46 +8,72 @@ from pathlib import Path
 from graticule.embed import Model, load
 from graticule.errors import unknown
 from graticule.evaluation import examine
-from graticule.evaluation.report import Report
+from graticule.evaluation.examine import Embed
+from graticule.evaluation.report import Failure, Report
 from graticule.evaluation.tasks import Task, built_in_tasks, load_tasks
+from graticule.zoo import ENCODERS
+from graticule.zoo import load as load_published
+
+Run = Model | str | Path
 
 
 def evaluate(
-    runs: Model | str | Path | Sequence[Model | str | Path] | None = None,
+    runs: Run | Sequence[Run] | None = None,
     tasks: str | Sequence[str | Task] | None = None,
     *,
     folder: str | Path | None = None,
     split: str | Sequence[str] = ("random", "blocks"),
-    probes: Sequence[str] = ("ridge",),
+    probes: str | Sequence[str] = ("ridge",),
     baselines: bool = True,
+    cache: str | Path | None = None,
+    workers: int = 1,
 ) -> Report:
     """Score one or several runs (default: the model inside), and the baselines, on downstream tasks.
 
+    runs    models, folders of runs, or published encoders as "geoclip:CHECKPOINT" (names of `zoo.ENCODERS`)
     tasks   names of tasks in `folder` (NAME.parquet beside NAME.json), or `Task`s, or both in one text
-            as on the command line, "FOLDER" or "FOLDER:NAME,NAME"; without a folder the tasks that come
-            with the package: city_country, city_timezone and city_population_log
-    split, probes, baselines   as in `evaluation.examine.evaluate`
+            as on the command line, "FOLDER", "FOLDER:NAME,NAME" or "NAME,NAME"; without a folder the tasks that
+            come with the package: city_country, city_timezone and city_population_log
+    split, probes, baselines, cache, workers   as in `evaluation.examine.evaluate`
     """
+    failures: list[Failure] = []
+    chosen = load_chosen_tasks(tasks, folder, failures)
+    keep = None if cache is None else Path(cache)
+    return examine.evaluate(
+        embeds(runs), chosen, split, probes, baselines, cache=keep, workers=workers, failures=failures
+    )
+
+
+def embeds(runs: Run | Sequence[Run] | None = None) -> dict[str, Embed]:
+    """Functions of places by the names under which runs and published encoders stand in a report."""
     chosen = [runs] if runs is None or isinstance(runs, Model | str | Path) else list(runs)
-    models = [run if isinstance(run, Model) else load(run) for run in chosen]
-    names = _names(models)
-    embeds = {name: model.embed_points for name, model in zip(names, models, strict=True)}
-    return examine.evaluate(embeds, _tasks(tasks, folder), split, probes, baselines)
-
-
-def _names(models: Sequence[Model]) -> list[str]:
+    models = [run if isinstance(run, Model) else _load(run) for run in chosen]
     names = [str(model.about["name"]) for model in models]
-    return names if len(set(names)) == len(names) else [str(model.folder) for model in models]
+    if len(set(names)) < len(names):
+        names = [str(model.folder) for model in models]
+    return {name: model.embed_points for name, model in zip(names, models, strict=True)}
 
 
-def _tasks(tasks: str | Sequence[str | Task] | None, folder: str | Path | None) -> list[Task]:
+def _load(run: str | Path | None) -> Model:
+    name, colon, path = str(run).partition(":")
+    return load_published(name, path) if colon and name in ENCODERS else load(run)
+
+
+def load_chosen_tasks(
+    tasks: str | Sequence[str | Task] | None, folder: str | Path | None, failures: list[Failure]
+) -> list[Task]:
+    """The tasks that are meant; a file of the folder that cannot be read is added to `failures`."""
     if isinstance(tasks, str):
-        folder, _, names = tasks.partition(":")
-        tasks = [name for name in names.split(",") if name]
-    ready = [task for task in tasks or () if isinstance(task, Task)]
-    named = [task for task in tasks or () if isinstance(task, str)]
+        named, folder = _parsed(tasks, folder)
+        ready: list[Task] = []
+    else:
+        ready = [task for task in tasks or () if isinstance(task, Task)]
+        named = [task for task in tasks or () if isinstance(task, str)]
     if folder is not None:
-        return ready + load_tasks(folder, named or None)
+        wrong: dict[str, str] = {}
+        found = load_tasks(folder, named or None, failures=wrong)
+        failures += [Failure(name, "table", reason) for name, reason in wrong.items()]
+        return ready + found
     if ready and not named:
         return ready
     inside = {task.name: task for task in built_in_tasks()}
@@ -55,3 +81,13 @@ def _tasks(tasks: str | Sequence[str | Task] | None, folder: str | Path | None) 
         if name not in inside:
             raise unknown("task (no folder was given)", name, inside)
     return ready + [inside[name] for name in named or inside]
+
+
+def _parsed(text: str, folder: str | Path | None) -> tuple[list[str], str | Path | None]:
+    """Names and folder of "FOLDER", "FOLDER:NAME,NAME" or "NAME,NAME"."""
+    before, colon, after = text.rpartition(":")
+    if colon:
+        return [name for name in after.split(",") if name], before
+    if folder is None and ("/" in text or Path(text).is_dir()):
+        return [], text
+    return [name for name in text.split(",") if name], folder

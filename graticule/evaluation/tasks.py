@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +12,22 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.errors import DataError, SettingError, need, unknown
+from graticule.errors import DataError, GraticuleError, need, unknown
+from graticule.evaluation.tables import (
+    Table,
+    codes,
+    demand_columns,
+    demand_variety,
+    fold_numbers,
+    given_sides,
+    is_missing,
+    numbers,
+    read_table,
+)
 from graticule.geo.coords import Points, lonlat
 
 Kind = Literal["regression", "classification"]
+OCEAN = "ocean"  # the value of a column `continent` that is none
 
 MAIN = (
     "air_temperature", "mosaiks_elevation", "mosaiks_population", "mosaiks_treecover", "mosaiks_nightlights",
@@ -34,7 +46,8 @@ class Task:
     """One question: `points` (n, 2) lon/lat degrees and a `label` (n,) for each.
 
     label     regression: float64; classification: int64, row i is of class `classes[label[i]]`
-    folds     fold numbers (n,) by column name (fold_random, fold_block10, ...); `continent` is -1 where unknown
+    folds     fold numbers (n,) by column name (fold_random, fold_block10, ...); `continent` is -1 where unknown or
+              ocean; `given` is 0 where a row trains, 1 where it tests, -1 where it does neither
     """
 
     name: str
@@ -75,18 +88,14 @@ def load_task(path: str | Path, *, label: str = "label", kind: Kind | None = Non
 
     `NAME.json` beside the table may give type, source and licence. Without it, text and truth values
     make a classification and numbers a regression, unless `kind` says otherwise. Names of classes come
-    from `label_name` where there is one; integer columns fold_* and checker*, and `continent`, become folds.
+    from `label_name` where there is one; integer columns fold_* and checker*, and `continent`, become folds,
+    and the words train, val and test of a column `split` the folds "given".
 
     Raises DataError naming the file and the column or row; CoordinateError for impossible coordinates.
     """
     path = Path(path)
-    table = _read(path)
-    if missing := [column for column in ("lon", "lat", label) if column not in table]:
-        raise DataError(
-            f"{path}: expected columns lon, lat, {label}; missing {', '.join(missing)}; found {', '.join(table)}."
-        )
-    if not len(table["lon"]):
-        raise DataError(f"{path}: the table has no rows.")
+    table = read_table(path)
+    demand_columns(path, table, "lon", "lat", label)
     about = _about(path.with_suffix(".json"))
     if about.get("n", len(table["lon"])) != len(table["lon"]):
         raise DataError(
@@ -94,21 +103,24 @@ def load_task(path: str | Path, *, label: str = "label", kind: Kind | None = Non
         )
     points = lonlat(lon=table["lon"], lat=table["lat"], where=f"{path}:row")
     values = table[label]
-    is_number = np.issubdtype(values.dtype, np.number)
-    kind = kind or about.get("type") or ("regression" if is_number else "classification")
+    kind = kind or about.get("type") or kind_of(values)
     if kind not in get_args(Kind):
         raise DataError(f"{path}: a task is a {' or a '.join(get_args(Kind))}, got type {kind!r}.")
-    folds = {name: _fold(path, name, column) for name, column in table.items() if name.startswith(("fold_", "checker"))}
-    if "continent" in table:
-        folds["continent"] = _codes(table["continent"])[0]
     names = table.get("label_name", values) if label == "label" else values
     labels, classes = _labels(path, label, values, names, kind)
     source, licence = str(about.get("source", path.name)), str(about.get("licence", "unknown"))
-    return Task(str(about.get("name", path.stem)), points, labels, kind, classes, source, licence, folds)
+    name, folds = str(about.get("name", path.stem)), folds_of(path, table)
+    return Task(name, points, labels, kind, classes, source, licence, folds)
 
 
-def load_tasks(folder: str | Path, names: Iterable[str] | None = None) -> list[Task]:
-    """The tasks `NAME.parquet` of a folder: those named, in that order, or all of them."""
+def load_tasks(
+    folder: str | Path, names: Iterable[str] | None = None, *, failures: dict[str, str] | None = None
+) -> list[Task]:
+    """The tasks `NAME.parquet` of a folder: those named, in that order, or all of them.
+
+    With `failures` a file that cannot be read is left out and noted there, name and sentence. Without, or when no file
+    can be read, it raises.
+    """
     found = {path.stem: path for path in sorted(Path(folder).glob("*.parquet"))}
     if not found:
         raise DataError(f"{folder}: expected a folder of tasks NAME.parquet, found none.")
@@ -116,7 +128,15 @@ def load_tasks(folder: str | Path, names: Iterable[str] | None = None) -> list[T
     for name in names:
         if name not in found:
             raise unknown("task", name, found)
-    return [load_task(found[name]) for name in names]
+    tasks: list[Task] = []
+    for name in names:
+        try:
+            tasks.append(load_task(found[name]))
+        except GraticuleError as error:
+            if failures is None or (not tasks and name == names[-1]):
+                raise
+            failures[name] = str(error)
+    return tasks
 
 
 def built_in_tasks(*, classes: int = 60, rows_per_class: int = 100, seed: int = 0) -> list[Task]:
@@ -134,7 +154,7 @@ def built_in_tasks(*, classes: int = 60, rows_per_class: int = 100, seed: int = 
     rng = np.random.default_rng(seed)
     tasks = []
     for name, column in (("city_country", "countrycode"), ("city_timezone", "timezone")):
-        code, names = _codes(np.array([c[column] for c in cities]))
+        code, names = codes(np.array([c[column] for c in cities]))
         top = np.argsort(-np.bincount(code), kind="stable")[:classes]
         rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(code == t))[:rows_per_class] for t in top]))
         kept, label = np.unique(code[rows], return_inverse=True)
@@ -142,22 +162,6 @@ def built_in_tasks(*, classes: int = 60, rows_per_class: int = 100, seed: int = 
     people = np.array([c["population"] for c in cities], dtype=np.float64)
     rows = np.sort(rng.permutation(np.flatnonzero(people > 0))[: classes * rows_per_class])
     return [*tasks, Task("city_population_log", points[rows], np.log10(people[rows]), "regression", **origin)]
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """All columns of a Parquet or CSV file as arrays."""
-    from pyarrow import ArrowInvalid, csv, parquet
-
-    readers: dict[str, Callable[[Path], Any]] = {".parquet": parquet.read_table, ".csv": csv.read_csv}
-    if path.suffix not in readers:
-        raise SettingError(f"{path}: a task is a .parquet or .csv file, got {path.suffix or 'no ending'!r}.")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    try:
-        table = readers[path.suffix](path)
-    except (ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable {path.suffix[1:]} table: {error}") from error
-    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -173,40 +177,41 @@ def _about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """True where a value is null or NaN."""
-    if values.dtype == object:
-        return np.array([v is None or v != v for v in values], dtype=bool)
-    return np.isnan(values) if np.issubdtype(values.dtype, np.floating) else np.zeros(len(values), dtype=bool)
+def kind_of(values: NDArray[Any]) -> Kind:
+    """Numbers make a regression, anything else a classification."""
+    return "regression" if np.issubdtype(values.dtype, np.number) else "classification"
 
 
-def _codes(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Numbers 0, 1, ... for the sorted different values, -1 where there is none; and the values as text."""
-    code = np.full(len(values), -1, dtype=np.int64)
-    known = ~_missing(values)
-    names, code[known] = np.unique(values[known].astype(str), return_inverse=True)
-    return code, tuple(str(name) for name in names)
-
-
-def _fold(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.int64]:
-    if not np.issubdtype(values.dtype, np.integer):
-        raise DataError(f"{path}: column {name} must hold whole fold numbers without gaps, got {values.dtype}.")
-    return values.astype(np.int64)
+def folds_of(where: Path, table: Table) -> dict[str, NDArray[np.int64]]:
+    """The folds that a table brings."""
+    folds = {
+        name: fold_numbers(where, name, values)
+        for name, values in table.items()
+        if name.startswith(("fold_", "checker"))
+    }
+    if "continent" in table:
+        continent = table["continent"].astype(object)
+        continent[continent == OCEAN] = None
+        folds["continent"], _ = codes(continent)
+    if "split" in table:
+        folds["given"] = given_sides(where, "split", table["split"])
+    return folds
 
 
 def _labels(
     path: Path, column: str, values: NDArray[Any], names: NDArray[Any], kind: Kind
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    if len(bad := np.flatnonzero(_missing(values))):
+    if len(bad := np.flatnonzero(is_missing(values))):
         raise DataError(
             f"{path}:row {bad[0]}: column {column} is empty; {len(bad)} of {len(values)} rows are. Drop them."
         )
+    labels: NDArray[Any]
+    classes: tuple[str, ...] = ()
     if kind == "classification":
-        return _codes(names if not _missing(names).any() else values)
-    try:
-        numbers = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: column {column} of a regression must hold numbers: {error}.") from error
-    if len(bad := np.flatnonzero(~np.isfinite(numbers))):
-        raise DataError(f"{path}:row {bad[0]}: column {column} must be finite, got {numbers[bad[0]]}.")
-    return numbers, ()
+        labels, classes = codes(names if not is_missing(names).any() else values)
+    else:
+        labels = numbers(path, column, values)
+        if len(bad := np.flatnonzero(~np.isfinite(labels))):
+            raise DataError(f"{path}:row {bad[0]}: column {column} must be finite, got {labels[bad[0]]}.")
+    demand_variety(path, column, labels, classes)
+    return labels, classes

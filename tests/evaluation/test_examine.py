@@ -10,27 +10,12 @@ from pyarrow import parquet
 
 from graticule.errors import DataError, SettingError
 from graticule.evaluation.baselines import BASELINES
-from graticule.evaluation.examine import evaluate, evaluate_vectors
+from graticule.evaluation.examine import evaluate
+from graticule.evaluation.probes import PROBES
 from graticule.evaluation.report import Report
-from graticule.evaluation.splits import SPLITS, few_shot_split
+from graticule.evaluation.splits import random_split
 from graticule.evaluation.tasks import MAIN, Task, load_tasks
-from graticule.geo.coords import uniform_places, unit_sphere
-
-
-def waves(points, seed=0):
-    rng = np.random.default_rng(seed)
-    return np.cos(unit_sphere(points) @ rng.normal(size=(3, 40)) * 2 + rng.uniform(0, 6, 40)).astype(np.float32)
-
-
-def planted_tasks(n=400):
-    """A regression and a classification that are linear functions of `waves`, under names of the main list."""
-    points, rng = uniform_places(n, seed=3), np.random.default_rng(1)
-    field = waves(points) @ rng.normal(size=(40, 4))
-    kind = field[:, :3].argmax(1)
-    return [
-        Task("soil_ph", points, field[:, 3], "regression"),
-        Task("biome", points, kind, "classification", ("a", "b", "c")),
-    ]
+from tests.evaluation.planted import outcome, planted_tasks, waves
 
 
 def test_a_planted_truth_is_found_and_shuffled_places_are_not():
@@ -62,24 +47,82 @@ def test_rows_hold_what_they_promise_and_come_out_the_same_again():
 
 def test_probes_splits_and_row_limit():
     report = evaluate(
-        waves, planted_tasks(), split="few", probes=("ridge", "logistic", "knn"), baselines=False, max_rows=200
+        waves, planted_tasks(), split="random", probes=("ridge", "logistic", "knn+place"), baselines=False, max_rows=200
     )
-    assert report.names == ["embedding (ridge)", "embedding (knn)", "embedding (logistic)"]
-    assert np.isnan(report.group_mean("embedding (logistic)", "main regression", "few"))
+    assert report.names == ["embedding (ridge)", "embedding (knn+place)", "embedding (logistic)"]
+    assert np.isnan(report.group_mean("embedding (logistic)", "main regression", "random"))
     assert {row["n_test"] for row in report.rows} == {80}
     with pytest.raises(SettingError, match="different tasks: 2 and 1"):
-        report.difference("embedding (ridge)", "embedding (logistic)", "few")
-    own = evaluate(waves, planted_tasks(), split={"ten": lambda task: few_shot_split(task, rows=10)}, baselines=False)
-    assert own.splits == ["ten"]
-    assert {row["n_train"] for row in own.rows} == {10}
+        report.difference("embedding (ridge)", "embedding (logistic)", "random")
+    own = evaluate(waves, planted_tasks(), split={"again": random_split}, baselines=False)
+    assert own.splits == ["again"]
 
 
-def test_vectors_made_beforehand_give_the_same_rows():
-    tasks = planted_tasks()
-    rows = evaluate_vectors({task.name: waves(task.points) for task in tasks}, tasks, {"random": SPLITS["random"]})
-    assert rows == evaluate(waves, tasks, split="random", baselines=False).rows
-    with pytest.raises(DataError, match="missing for the tasks biome"):
-        evaluate_vectors({"soil_ph": waves(tasks[0].points)}, tasks, {"random": SPLITS["random"]})
+def test_a_curve_of_few_labels_rises_and_stays_out_of_the_summary():
+    report = evaluate(waves, planted_tasks(2000), split=("random", "few-shot"), baselines=False)
+    curve = [report.score("embedding", "soil_ph", split) for split in report.curves]
+    assert len(curve) == 7
+    assert curve[0] < 0.5 < curve[-1]
+    assert "few-shot" not in str(report)
+
+
+def test_what_cannot_be_examined_is_listed_and_the_rest_goes_on():
+    constant = Task("flat", planted_tasks()[0].points, np.ones(400), "regression")
+    report = evaluate(waves, [*planted_tasks(), constant], split=("random", "continents"), baselines=False)
+    assert set(report.tasks) == {"soil_ph", "biome"}
+    assert [(f.task, f.where) for f in report.failures] == [
+        ("soil_ph", "continents"), ("biome", "continents"), ("flat", "random"), ("flat", "continents"),
+    ]  # fmt: skip
+    assert "Not examined:" in str(report)
+    assert all("flat" in f.reason or "continent" in f.reason for f in report.failures)
+    with pytest.raises(DataError, match=r"Nothing could be examined: .*flat"):
+        evaluate(waves, [constant], baselines=False)
+
+
+def test_answers_are_kept_and_asked_once(tmp_path, monkeypatch):
+    asked = []
+
+    def counting(train, label, test, classes):
+        asked.append(len(test))
+        return np.full(len(test), label[0])
+
+    monkeypatch.setitem(PROBES, "counting", counting)
+    settings = {"probes": "counting", "split": ("random", "blocks"), "baselines": False, "cache": tmp_path}
+    first = evaluate({"a": waves}, planted_tasks(), **settings)
+    assert len(asked) == 2 * (1 + 5)
+    again = evaluate({"renamed": waves}, planted_tasks(), **settings)
+    assert len(asked) == 2 * (1 + 5)
+    assert [r["value"] for r in again.rows] == [r["value"] for r in first.rows]
+    evaluate({"other": lambda points: waves(points, seed=1)}, planted_tasks(), **settings)
+    assert len(asked) == 4 * (1 + 5)
+    files = sorted(tmp_path.rglob("*.npz"))
+    assert len(files) == 4 * 2
+    files[0].write_bytes(files[0].read_bytes()[:50])
+    damaged = [
+        failure
+        for seed in (0, 1)
+        for failure in evaluate({"a": lambda p, seed=seed: waves(p, seed)}, planted_tasks(), **settings).failures
+    ]
+    assert len(damaged) == 1
+    assert f"{files[0]} is damaged" in damaged[0].reason
+
+
+def test_several_processes_give_the_same(tmp_path):
+    one, two = (evaluate(waves, planted_tasks(), baselines=False, workers=workers) for workers in (1, 2))
+    assert one.rows == two.rows
+
+
+def test_paired_comparison_and_ranking():
+    def weak(points):
+        return waves(points)[:, :4]
+
+    report = evaluate({"strong": waves, "weak": weak}, planted_tasks(), split="random", baselines=False)
+    for found in report.compare("strong", "weak", "random"):
+        assert 0 < found.low <= found.difference <= found.high
+        assert found.p_value <= found.adjusted < 0.05
+    ranking = report.ranking("random")
+    assert list(ranking.names) == ["strong", "weak"]
+    assert list(ranking.mean_ranks) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -111,20 +154,13 @@ def test_bad_settings_are_refused():
         evaluate(waves, [tasks[0], tasks[0]])
 
 
-def row(embedding, task, kind, split, fold, value):
-    return {
-        "task": task, "kind": kind, "embedding": embedding, "split": split, "fold": fold, "probe": "ridge",
-        "metric": "r2", "value": value, "n_train": 1, "n_test": 1,
-    }  # fmt: skip
-
-
 def test_summary_by_hand(tmp_path):
     report = Report(
         [
-            *(row("e", "soil_ph", "regression", "blocks", k, v) for k, v in enumerate([0.5, -0.1, 0.2])),
-            *(row("e", "sunshine", "regression", "blocks", k, v) for k, v in enumerate([-9.0, 0.6])),
-            *(row("e", "biome", "classification", "blocks", k, v) for k, v in enumerate([0.4, 0.8])),
-            row("e", "my own", "regression", "blocks", 0, 0.9),
+            outcome("e", "soil_ph", "regression", "blocks", [0.5, -0.1, 0.2]),
+            outcome("e", "sunshine", "regression", "blocks", [-9.0, 0.6]),
+            outcome("e", "biome", "classification", "blocks", [0.4, 0.8]),
+            outcome("e", "my own", "regression", "blocks", [0.9]),
         ]
     )
     assert report.groups == ["main regression", "main classification", "other regression"]
@@ -137,12 +173,10 @@ def test_summary_by_hand(tmp_path):
     header, body = str(report).splitlines()[0], report.to_markdown().splitlines()[-1]
     assert header.startswith("embedding")
     assert body.startswith("| e | .100 | .600 | .900 | .533 [")
-    report.to_json(tmp_path / "r.json")
-    written = json.loads((tmp_path / "r.json").read_text())
-    assert written["rows"] == report.rows
-    assert written["summary"]["e"]["blocks"]["tasks"]["sunshine"] == 0
-    report.to_parquet(tmp_path / "r.parquet")
-    assert parquet.read_table(tmp_path / "r.parquet").to_pylist() == report.rows
+    report.write(tmp_path)
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["scores"]["e"]["blocks"]["tasks"]["sunshine"]["score"] == 0
+    assert parquet.read_table(tmp_path / "scores.parquet").to_pylist() == report.rows
     with pytest.raises(SettingError, match="Unknown embedding 'f'"):
         report.score("f", "soil_ph", "blocks")
     with pytest.raises(SettingError, match="Unknown split 'random'"):

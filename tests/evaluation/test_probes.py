@@ -1,9 +1,20 @@
 """Probes against naive loops, closed forms and planted truths."""
 
+import random
+
 import numpy as np
 import pytest
 
-from graticule.evaluation.probes import ALPHAS, fit_ridge, knn, logistic, one_hot, ridge, score, vote
+from graticule.errors import SettingError
+from graticule.evaluation.predictors import Inputs, one_hot, score, vote
+from graticule.evaluation.probes import ALPHAS, CLASSES_ONLY, PROBES, fit_ridge, knn, logistic, probe, ridge
+from graticule.geo.coords import uniform_places, unit_sphere
+
+
+def ask(probe, train, label, test, classes=0, **options):
+    """The probe on vectors alone, at places that say nothing."""
+    rows = (Inputs(vectors, uniform_places(len(vectors))) for vectors in (train, test))
+    return probe(next(rows), label, next(rows), classes, **options)
 
 
 def normal_equations(x, y, alpha, standard=None):
@@ -55,37 +66,138 @@ def test_planted_truth_is_found_and_shuffled_truth_is_not():
     vectors = rng.normal(size=(900, 32)).astype(np.float32)
     truth = vectors @ rng.normal(size=32) + 5
     train, test = slice(0, 600), slice(600, None)
-    assert score(truth[test], ridge(vectors[train], truth[train], vectors[test])) > 0.999999
+    assert score(truth[test], ask(ridge, vectors[train], truth[train], vectors[test])) > 0.999999
     shuffled = rng.permutation(truth)
-    assert abs(score(shuffled[test], ridge(vectors[train], shuffled[train], vectors[test]))) < 0.05
+    assert abs(score(shuffled[test], ask(ridge, vectors[train], shuffled[train], vectors[test]))) < 0.05
     label = (vectors @ rng.normal(size=(32, 4))).argmax(1)
-    for probe, least in ((ridge, 0.75), (logistic, 0.9)):  # one-hot regression masks classes between others
-        assert score(label[test], probe(vectors[train], label[train], vectors[test], 4), 4) > least
+    for one, least in ((ridge, 0.75), (logistic, 0.9)):  # one-hot regression masks classes between others
+        assert score(label[test], ask(one, vectors[train], label[train], vectors[test], 4), 4) > least
         wrong = rng.permutation(label)
-        assert score(wrong[test], probe(vectors[train], wrong[train], vectors[test], 4), 4) < 0.4
+        assert score(wrong[test], ask(one, vectors[train], wrong[train], vectors[test], 4), 4) < 0.4
 
 
 def test_scale_shift_and_constant_columns_do_not_matter():
     x, y = problem(80, 10, 1)
     label = y[:, 0]
-    expected = ridge(x[:60], label[:60], x[60:])
+    expected = ask(ridge, x[:60], label[:60], x[60:])
     changed = np.hstack([x * np.logspace(-6, 6, 10) + 50 * np.logspace(-6, 6, 10), np.full((80, 2), [0.0, 0.3])])
-    np.testing.assert_allclose(ridge(changed[:60], label[:60], changed[60:]), expected, rtol=1e-6)
-    np.testing.assert_allclose(ridge(np.ones((60, 3)), label[:60], np.ones((20, 3))), label[:60].mean())
+    np.testing.assert_allclose(ask(ridge, changed[:60], label[:60], changed[60:]), expected, rtol=1e-6)
+    np.testing.assert_allclose(ask(ridge, np.ones((60, 3)), label[:60], np.ones((20, 3))), label[:60].mean())
 
 
-@pytest.mark.parametrize("probe", [ridge, logistic, knn])
-def test_one_class_or_one_row_is_predicted(probe):
+def test_ridge_and_knn_are_those_of_scikit_learn():
+    linear_model, neighbors = pytest.importorskip("sklearn.linear_model"), pytest.importorskip("sklearn.neighbors")
+    x, y = problem(90, 12, 1)
+    scaled = (x - x[:60].mean(0)) / x[:60].std(0)
+    reference = linear_model.RidgeCV(ALPHAS).fit(scaled[:60], y[:60, 0])
+    np.testing.assert_allclose(ask(ridge, x[:60], y[:60, 0], x[60:]), reference.predict(scaled[60:]), rtol=1e-6)
+    for count in (1, 3, 10):
+        nearest = neighbors.KNeighborsRegressor(count, metric="cosine").fit(x[:60], y[:60, 0])
+        predicted = ask(knn, x[:60], y[:60, 0], x[60:], counts=(count,))
+        np.testing.assert_allclose(predicted, nearest.predict(x[60:]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_knn_takes_the_count_that_predicts_each_row_best_from_the_others(classes):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(40, 3))
+    label = x @ [1.0, 2.0, -1.0] + rng.normal(size=40)
+    label = np.digitize(label, [-1, 1]) if classes else label
+    counts = (1, 4, 15, 39)
+    found = []
+    for count in counts:
+        said = np.empty(40, label.dtype)
+        for i in range(40):
+            said[[i]] = ask(knn, np.delete(x, i, 0), np.delete(label, i), x[[i]], classes, counts=(count,))
+        found.append(score(label, said, classes))
+    best = counts[int(np.argmax(found))]
+    asked = rng.normal(size=(20, 3))
+    expected = ask(knn, x, label, asked, classes, counts=(best,))
+    np.testing.assert_array_equal(ask(knn, x, label, asked, classes, counts=counts), expected)
+
+
+def named(classes):
+    return [name for name in PROBES if classes or name not in CLASSES_ONLY]
+
+
+@pytest.mark.parametrize("name", ["boosting", "mlp", "gp", "knn"])
+def test_a_bent_truth_is_found_where_a_line_fails(name):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 4)).astype(np.float32)
+    bent = np.abs(x[:, 0]) - x[:, 1] ** 2
+    least = {"knn": 0.4, "boosting": 0.65}.get(name, 0.8)
+    assert score(bent[400:], ask(ridge, x[:400], bent[:400], x[400:])) < 0.2
+    assert score(bent[400:], ask(PROBES[name], x[:400], bent[:400], x[400:])) > least
+    label = np.digitize(bent, [-1, 0.3])
+    assert score(label[400:], ask(PROBES[name], x[:400], label[:400], x[400:], 3), 3) > least
+    wrong = rng.permutation(bent)
+    assert score(wrong[400:], ask(PROBES[name], x[:400], wrong[:400], x[400:])) < 0.1
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_every_probe_answers_small_and_odd_questions(classes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 6)).astype(np.float32)
+    label = rng.integers(0, 3, 30) if classes else rng.normal(size=30)
+    doubled, rare = np.repeat(x[:5], 6, 0), np.array([2] + [0] * 29) if classes else label
+    flat = np.ones((30, 6))
+    questions = ((x[:2], label[:2]), (x[:5], label[:5]), (doubled, label), (flat, label), (x, rare))
+    for name in named(classes):
+        for train, known in questions:
+            for end in ("", "+place"):
+                said = ask(probe(name + end), train, known, x[:7], classes)
+                assert said.shape == (7,)
+                assert np.isfinite(said).all()
+                assert not classes or set(said) <= set(known)
+                assert len(ask(probe(name + end), train, known, x[:0], classes)) == 0
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_the_same_question_gets_the_same_answer_and_random_numbers_are_left_alone(name):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, label = rng.normal(size=(80, 5)), rng.integers(0, 3, 80)
+    state, plain_state = torch.random.get_rng_state(), random.getstate()
+    first = ask(PROBES[name], x[:60], label[:60], x[60:], 3)
+    np.testing.assert_array_equal(first, ask(PROBES[name], x[:60], label[:60], x[60:], 3))
+    one_by_one = [ask(PROBES[name], x[:60], label[:60], x[[i]], 3)[0] for i in range(60, 63)]
+    np.testing.assert_array_equal(one_by_one, first[:3])
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert plain_state == random.getstate()
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_with_place_a_probe_knows_where_it_is(name):
+    rng = np.random.default_rng(0)
+    places = uniform_places(500, seed=1)
+    rows = Inputs(rng.normal(size=(500, 40)).astype(np.float32), places)
+    label = (unit_sphere(places)[:, 2] > 0.2).astype(np.int64)
+    train, test = rows.take(np.arange(350)), rows.take(np.arange(350, 500))
+    blind, seeing = (score(label[350:], probe(name + end)(train, label[:350], test, 2), 2) for end in ("", "+place"))
+    assert seeing > (0.55 if name == "knn" else 0.75)
+    assert name == "gp" or seeing > blind + 0.03
+    assert len(test.vectors[0]) == 40
+
+
+def test_an_unknown_probe_gets_one_sentence():
+    for name in ("rigde", "ridge+places", "+place", "rigde+place"):
+        with pytest.raises(SettingError, match="Unknown probe"):
+            probe(name)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_one_class_or_one_row_is_predicted(name):
+    probe = PROBES[name]
     x = np.random.default_rng(0).normal(size=(9, 4))
-    np.testing.assert_array_equal(probe(x[:6], np.full(6, 2), x[6:], 3), [2, 2, 2])
-    np.testing.assert_array_equal(probe(x[:1], np.array([1]), x[6:], 3), [1, 1, 1])
+    np.testing.assert_array_equal(ask(probe, x[:6], np.full(6, 2), x[6:], 3), [2, 2, 2])
+    np.testing.assert_array_equal(ask(probe, x[:1], np.array([1]), x[6:], 3), [1, 1, 1])
 
 
 def test_a_class_without_training_rows_is_never_predicted():
     rng = np.random.default_rng(0)
     x, label = rng.normal(size=(60, 5)), rng.choice([0, 2], 60)
-    for probe in (ridge, logistic, knn):
-        assert set(probe(x[:50], label[:50], x[50:], 3)) <= {0, 2}
+    for one in PROBES.values():
+        assert set(ask(one, x[:50], label[:50], x[50:], 3)) <= {0, 2}
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -93,14 +205,13 @@ def test_knn_is_the_naive_loop(classes):
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(50, 6)), rng.normal(size=(20, 6))
     label = rng.integers(0, 3, 50) if classes else rng.normal(size=50)
-    predicted = knn(train, label, test, classes, neighbours=4)
+    predicted = ask(knn, train, label, test, classes, counts=(4,))
     for row, found in zip(test, predicted, strict=True):
         cosine = [row @ other / np.linalg.norm(row) / np.linalg.norm(other) for other in train]
         nearest = label[np.argsort(cosine)[-4:]]
         expected = np.bincount(nearest, minlength=3).argmax() if classes else nearest.mean()
         np.testing.assert_allclose(found, expected)
-    assert len(knn(train[:2], label[:2], test, classes, neighbours=5)) == 20
-    assert np.isfinite(knn(np.zeros((5, 6)), label[:5], test, classes)).all()
+    assert np.isfinite(ask(knn, np.zeros((5, 6)), label[:5], test, classes)).all()
 
 
 def test_vote_adds_weights_of_repeated_classes():

@@ -27,7 +27,11 @@ def write(path, table, about=None):
 
 def test_regression_with_description(tmp_path):
     about = {"name": "soil", "type": "regression", "n": 20, "source": "a survey", "licence": "CC0"}
-    table = {**columns(), "continent": [None, "Asia"] + ["Africa"] * 18}
+    table = {
+        **columns(),
+        "continent": [None, "Asia", "ocean"] + ["Africa"] * 17,
+        "split": ["train", "val"] * 9 + ["test", None],
+    }
     task = load_task(write(tmp_path / "x.parquet", table, about))
     assert (task.name, task.kind, task.source, task.licence, task.classes) == (
         "soil",
@@ -39,13 +43,16 @@ def test_regression_with_description(tmp_path):
     np.testing.assert_array_equal(task.label, table["label"])
     np.testing.assert_array_equal(task.points[:, 1], table["lat"])
     np.testing.assert_array_equal(task.folds["fold_random"], table["fold_random"])
-    np.testing.assert_array_equal(task.folds["continent"], [-1, 1] + [0] * 18)
+    np.testing.assert_array_equal(task.folds["continent"], [-1, 1, -1] + [0] * 17)
+    np.testing.assert_array_equal(task.folds["given"], [0] * 18 + [1, -1])
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_text_labels_make_a_classification(tmp_path, ending):
     table = {**columns(4), "label": ["b", "a", "b", "c"]}
     task = load_task(write(tmp_path / f"mine{ending}", table))
+    with pytest.raises(DataError, match="row 2: column label is empty"):
+        load_task(write(tmp_path / f"gap{ending}", {**table, "label": ["b", "a", None, "c"]}))
     assert task.kind == "classification"
     assert task.classes == ("a", "b", "c")
     np.testing.assert_array_equal(task.label, [1, 0, 1, 2])
@@ -70,7 +77,10 @@ def test_another_label_column(tmp_path):
         ({"lat": None}, None, r"bad\.parquet: expected columns lon, lat, label; missing lat"),
         ({"label": [0.1, None, 0.2]}, None, r"bad\.parquet:row 1: column label is empty"),
         ({"label": [0.1, 0.2, np.inf]}, None, r"bad\.parquet:row 2: column label must be finite"),
-        ({"label": ["a", "b", "c"]}, {"type": "regression"}, "must hold numbers"),
+        ({"label": ["1", "b", "c"]}, {"type": "regression"}, r"bad\.parquet:row 1: .* must hold numbers, got 'b'"),
+        ({"label": [2.5, 2.5, 2.5]}, None, r"bad\.parquet: column label is 2\.5 in all 3 rows from row 0 on"),
+        ({"label": ["a", "a", "a"]}, None, r"bad\.parquet: column label is class 'a' in all 3 rows"),
+        ({"split": ["train", "test", "fifth"]}, None, r"bad\.parquet:row 2: column split must hold train, val or test"),
         ({"fold_random": [0.5, 1.0, 2.0]}, None, "column fold_random must hold whole fold numbers"),
         ({}, {"type": "ranking"}, "'ranking'"),
         ({}, {"n": 4}, r"3 rows, but bad\.json says n=4"),
@@ -111,6 +121,24 @@ def test_folder_of_tasks(tmp_path):
     assert [task.name for task in load_tasks(tmp_path, ["c", "a"])] == ["c", "a"]
     with pytest.raises(SettingError, match="Unknown task 'bb'"):
         load_tasks(tmp_path, ["bb"])
+
+
+def test_a_bad_file_of_a_folder_can_be_left_out(tmp_path):
+    write(tmp_path / "a.parquet", columns(3))
+    write(tmp_path / "b.parquet", {**columns(3), "label": [1.0, 1.0, 1.0]})
+    write(tmp_path / "c.parquet", {**columns(1), "lat": [99.0]})
+    (tmp_path / "d.parquet").write_bytes(b"")
+    failures = {}
+    assert [task.name for task in load_tasks(tmp_path, failures=failures)] == ["a"]
+    assert list(failures) == ["b", "c", "d"]
+    assert "b.parquet: column label is 1 in all 3 rows" in failures["b"]
+    assert "c.parquet:row 0 has lat=99" in failures["c"]
+    with pytest.raises(DataError, match=r"b\.parquet"):
+        load_tasks(tmp_path)
+    with pytest.raises(DataError, match=r"b\.parquet"):
+        load_tasks(tmp_path, ["d", "b"], failures=failures)
+    with pytest.raises(SettingError, match="Unknown task 'e'"):
+        load_tasks(tmp_path, ["e"], failures=failures)
 
 
 def test_a_task_refuses_columns_of_different_lengths_and_classes_without_names():

@@ -1,0 +1,97 @@
+"""Multinomial logistic regression, its strength chosen within the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from graticule.errors import need
+from graticule.evaluation.inner import inner_folds, principal_axes, standardise
+from graticule.evaluation.predictors import Array, Inputs, one_hot
+
+STRENGTHS = (0.001, 0.03, 1.0, 30.0)  # the C of scikit-learn, the most shrunken weights first
+FOLDS, ROUGH_STEPS, STEPS = 3, 30, 200
+TOLERANCE = 1e-5  # of the largest slope of the mean loss
+
+
+def logistic(train: Inputs, label: Array, test: Inputs, classes: int) -> Array:
+    """The likeliest class; the strength is the one of most hits in three stratified folds of the training rows."""
+    strength = chosen_strength(train.vectors, label)
+    return np.asarray(probabilities(train.vectors, label, test.vectors, classes, strength).argmax(1))
+
+
+def probabilities(train: Array, label: Array, test: Array, classes: int, strength: float) -> Array:
+    """(m, classes) probabilities of test vectors: `LogisticRegression(C=strength)` on standardised columns.
+
+    train (n, d), label (n,) class numbers, test (m, d). Minimises the sum of the log losses plus |W|^2 / 2C, without
+    penalty on the intercepts, in at most 200 steps; two classes have two weight vectors, which scikit-learn says with
+    twice the C. A class without training rows has probability zero.
+    """
+    seen, label = np.unique(label, return_inverse=True)
+    x, asked = standardise(train, test)
+    weight, intercept = next(_path(x, one_hot(label, len(seen)), [strength], STEPS))
+    said = np.zeros((len(test), classes))
+    said[:, seen] = _softmax(asked @ weight + intercept)
+    return said
+
+
+def chosen_strength(train: Array, label: Array) -> float:
+    """The strength of most hits in inner folds of vectors (n, d), the smallest of equals.
+
+    The fits of a fold start from one another and end after 30 steps each.
+    """
+    seen, label = np.unique(label, return_inverse=True)
+    if len(seen) == 1:
+        return STRENGTHS[0]
+    hits, fold = np.zeros(len(STRENGTHS)), inner_folds(label, FOLDS, len(seen))
+    for k in range(FOLDS):
+        x, asked = standardise(train[fold != k], train[fold == k])
+        path = _path(x, one_hot(label[fold != k], len(seen)), STRENGTHS, ROUGH_STEPS)
+        for i, (weight, intercept) in enumerate(path):
+            hits[i] += (label[fold == k] == (asked @ weight + intercept).argmax(1)).sum()
+    return STRENGTHS[hits.argmax()]
+
+
+def _path(x: Array, truth: Array, strengths: Sequence[float], steps: int) -> Iterator[tuple[Array, Array]]:
+    """Weights (d, t) and intercepts (t,) for each strength, each search starting from the last result.
+
+    x (n, d) standardised, truth (n, t) zeros and ones. L-BFGS over weights of principal axes, each divided by the root
+    of a bound on its curvature, values / 2n + 1 / nC (Bohning 1992): far fewer steps than in the columns themselves.
+    """
+    minimize = need("scipy.optimize", "train").minimize
+    axes, values = principal_axes(x)
+    scores, truth = (x @ axes).astype(np.float32), truth.astype(np.float32)
+    n, shape = len(x), (len(values) + 1, truth.shape[1])
+    weight, intercept = np.zeros((len(values), shape[1])), np.zeros(shape[1])
+    for strength in strengths:
+        decay = 1 / (n * strength)
+        scale = (values / (2 * n) + decay)[:, None] ** -0.5
+
+        def loss(flat: Array, scale: Array = scale, decay: float = decay) -> tuple[float, Array]:
+            inner = flat.reshape(shape)
+            weight = scale * inner[:-1]
+            value, slope = _log_loss(scores @ weight.astype(np.float32) + inner[-1].astype(np.float32), truth)
+            by_weight = scale * ((scores.T @ slope) / n + decay * weight)
+            by_intercept = slope.sum(0, dtype=np.float64) / n
+            return value / n + decay / 2 * np.square(weight).sum(), np.vstack([by_weight, by_intercept]).ravel()
+
+        start = np.vstack([weight / scale, intercept]).ravel()
+        options = {"maxiter": steps, "gtol": TOLERANCE, "ftol": 1e-9}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
+        weight, intercept = scale * found[:-1], found[-1]
+        yield axes @ weight, intercept
+
+
+def _log_loss(logits: Array, truth: Array) -> tuple[float, Array]:
+    """The sum over rows of minus the log probability of the true class, and its slopes by the logits (n, t)."""
+    logits = logits - logits.max(1, keepdims=True)
+    likelihood = np.exp(logits)
+    total = likelihood.sum(1, keepdims=True)
+    value = np.log(total).sum(dtype=np.float64) - np.einsum("nt,nt->n", logits, truth).sum(dtype=np.float64)
+    return float(value), likelihood / total - truth
+
+
+def _softmax(logits: Array) -> Array:
+    likelihood = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(likelihood / likelihood.sum(1, keepdims=True))
