@@ -73,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
     one = verb("evaluate", "score embeddings on tasks, beside the baselines")
     one.add_argument(
         "runs", nargs="*", metavar="RUN",
-        help="folders of runs, or a published encoder as geoclip:CHECKPOINT (default: the model inside)",
+        help="folders of runs, published encoders as geoclip:CHECKPOINT, or the frozen features of pictures as"
+        " explicit:WORLD.tif (default: the model inside)",
     )  # fmt: skip
     one.add_argument(
         "--tasks",

@@ -16,6 +16,7 @@ from graticule.errors import SettingError
 from graticule.evaluation import ranks
 from graticule.evaluation.leakage import Leakage
 from graticule.evaluation.outcomes import POOLED
+from graticule.evaluation.plain import plain
 from graticule.evaluation.scores import Scores
 from graticule.evaluation.uncertainty import Paired, holm, paired_test, resampling_blocks, score_draws
 
@@ -134,22 +135,26 @@ class Report(Scores):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         parquet.write_table(pa.Table.from_pylist(self.rows), folder / "scores.parquet", compression="zstd")
-        text = json.dumps(self.summary(), indent=1, allow_nan=False)
+        text = json.dumps(plain(self.summary()), indent=1, allow_nan=False)
         (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
         (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
 
     def summary(self) -> dict[str, Any]:
-        """Means, intervals and scores of every embedding and split, failures and leaks, in JSON types."""
+        """Means, intervals and scores of every embedding and split, ranks, failures and leaks."""
         scores = {name: {s: self._summary_of(name, s) for s in self.splits} for name in self.names}
         leaks = [{"task": t, "split": s, "sentence": str(leak)} | asdict(leak) for (t, s), leak in self.leaks.items()]
-        return {"scores": scores, "failures": [asdict(f) for f in self.failures], "leaks": leaks}
+        ranks = {s: asdict(self.ranking(s)) for s in self.splits if self._rankable(s)}
+        return {"scores": scores, "ranks": ranks, "failures": [asdict(f) for f in self.failures], "leaks": leaks}
+
+    def _rankable(self, split: str) -> bool:
+        return len(self.names) > 1 and any(all(t in self._found[n, split] for n in self.names) for t in self.tasks)
 
     def _summary_of(self, name: str, split: str) -> dict[str, Any]:
         tasks = self.tasks_of(name, split)
         return {
-            "mean": _finite(self.mean(name, split)),
-            "interval": [_finite(x) for x in self.interval(name, split)] if tasks else None,
-            "groups": {group: _finite(self.group_mean(name, group, split)) for group in self.groups},
+            "mean": self.mean(name, split),
+            "interval": self.interval(name, split) if tasks else None,
+            "groups": {group: self.group_mean(name, group, split) for group in self.groups},
             "tasks": {t: {"score": self.score(name, t, split), "interval": self.task_interval(name, t, split)}
                       for t in tasks},
         }  # fmt: skip
@@ -207,7 +212,3 @@ class _Draws(dict[tuple[str, str, str], Cell]):
 def number(value: float) -> str:
     """Three decimals, no leading zero, a dash where there is none."""
     return "–" if np.isnan(value) else f"{value:.3f}".removeprefix("0") if value < 1 else f"{value:.3f}"
-
-
-def _finite(value: float) -> float | None:
-    return None if np.isnan(value) else value

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from graticule.evaluation.autocorrelation import Moran, morans_i
+from graticule.evaluation.autocorrelation import Moran, SelfInformation, geo_bias_score, morans_i
 from graticule.evaluation.geography import ByDistance, GeoBias, by_distance, error_grid, geo_bias, nearest_km
 from graticule.evaluation.leakage import nearest_training
 from graticule.evaluation.outcomes import Outcome
+from graticule.evaluation.plain import plain
 from graticule.evaluation.predictors import Array
 from graticule.evaluation.splits import Folds
 from graticule.evaluation.uncertainty import resampling_blocks
@@ -25,6 +26,7 @@ class Residuals:
     """The geography of the errors of one outcome.
 
     moran          autocorrelation of the residuals (regression), or of being wrong (classification)
+    score          Geo-Bias Scores; a number is right when it misses by less than the deviation of the truth
     bias           by continent and by density of the training rows
     by_label       skill by distance to the nearest training row
     by_pretraining the same for the nearest sample of each modality the encoder was trained on
@@ -32,6 +34,7 @@ class Residuals:
     """
 
     moran: Moran
+    score: SelfInformation
     bias: GeoBias
     by_label: ByDistance
     by_pretraining: dict[str, ByDistance]
@@ -65,22 +68,10 @@ def residuals(
 
     return Residuals(
         moran=morans_i(signed, points),
+        score=geo_bias_score(points, outcome.loss < 1),
         bias=geo_bias(truth, said.predicted, continent, spacing, classes, least_rows=25),
         by_label=by(nearest_training(task.points, folds)[0]),
         by_pretraining={name: by(nearest_km(points, to)) for name, to in (pretraining or {}).items()},
         cells=(grid := error_grid(points, outcome.loss, cell_km))[0],
         loss=grid[1],
     )
-
-
-def plain(value: Any) -> Any:
-    """Arrays as lists and NaN as None, so that JSON can hold it."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from graticule.data.bluemarble import WORLD
 from graticule.embed import Model, load
 from graticule.errors import unknown
 from graticule.evaluation import examine
 from graticule.evaluation.examine import Embed
+from graticule.evaluation.explicit import explicit
 from graticule.evaluation.report import Failure, Report
 from graticule.evaluation.tasks import Task, built_in_tasks, load_tasks
 from graticule.zoo import ENCODERS
 from graticule.zoo import load as load_published
 
 Run = Model | str | Path
+EXPLICIT = "explicit"  # as in "explicit:PICTURE,PICTURE"
 
 
 def evaluate(
@@ -30,7 +33,8 @@ def evaluate(
 ) -> Report:
     """Score one or several runs (default: the model inside), and the baselines, on downstream tasks.
 
-    runs    models, folders of runs, or published encoders as "geoclip:CHECKPOINT" (names of `zoo.ENCODERS`)
+    runs    models, folders of runs, published encoders as "geoclip:CHECKPOINT" (names of `zoo.ENCODERS`), or the frozen
+            features of pictures at the place, "explicit:PICTURE,PICTURE" (GeoTIFF, or whole maps of the Earth)
     tasks   names of tasks in `folder` (NAME.parquet beside NAME.json), or `Task`s, or both in one text
             as on the command line, "FOLDER", "FOLDER:NAME,NAME" or "NAME,NAME"; without a folder the tasks that
             come with the package: city_country, city_timezone and city_population_log
@@ -47,16 +51,24 @@ def evaluate(
 def embeds(runs: Run | Sequence[Run] | None = None) -> dict[str, Embed]:
     """Functions of places by the names under which runs and published encoders stand in a report."""
     chosen = [runs] if runs is None or isinstance(runs, Model | str | Path) else list(runs)
-    models = [run if isinstance(run, Model) else _load(run) for run in chosen]
-    names = [str(model.about["name"]) for model in models]
-    if len(set(names)) < len(names):
-        names = [str(model.folder) for model in models]
-    return {name: model.embed_points for name, model in zip(names, models, strict=True)}
+    named: dict[str, Embed] = {}
+    for run in chosen:
+        name, embed = _named(run)
+        if name in named:
+            name = str(run.folder if isinstance(run, Model) else run)
+        named[name] = embed
+    return named
 
 
-def _load(run: str | Path | None) -> Model:
-    name, colon, path = str(run).partition(":")
-    return load_published(name, path) if colon and name in ENCODERS else load(run)
+def _named(run: Run | None) -> tuple[str, Embed]:
+    """The name in the report and the function of a model, folder, published encoder or explicit baseline."""
+    kind, colon, path = str(run).partition(":")
+    if colon and kind == EXPLICIT:
+        pictures = path.split(",")
+        return f"explicit {', '.join(Path(picture).stem for picture in pictures)}", explicit(pictures, bounds=WORLD)
+    if isinstance(run, Model):
+        return str(run.about["name"]), run.embed_points
+    return _named(load_published(kind, path) if colon and kind in ENCODERS else load(run))
 
 
 def load_chosen_tasks(

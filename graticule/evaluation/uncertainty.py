@@ -164,15 +164,6 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def benjamini_hochberg(p_values: ArrayLike) -> Floats:
-    """(m,) p-values -> (m,) adjusted: of those below alpha, a part alpha is false (Benjamini and Hochberg 1995)."""
-    p, order = _ordered(p_values)
-    adjusted = np.empty_like(p)
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
-    return adjusted
-
-
 def _statistics(truth: Array, predicted: Array, fold: NDArray[np.int64], folds: int, classes: int) -> list[Floats]:
     """Columns whose sums over rows give the score of a fold: ones, losses and for R2 the centred truth, squared."""
     ones = np.ones(len(truth))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from graticule import __version__
 from graticule.evaluation.examine import Embed
+from graticule.evaluation.plain import plain
 from graticule.evaluation.report import Report
-from graticule.evaluation.residuals import Residuals, plain, residuals
+from graticule.evaluation.residuals import Residuals, residuals
 from graticule.evaluation.splits import expand
 from graticule.evaluation.study import Study, study
 from graticule.geo.coords import Points, uniform_places

@@ -141,14 +141,25 @@ def errors(material: Material) -> Iterator[Block]:
             found.moran.z,
             found.bias.region.gap,
             found.bias.region.deviation,
+            found.score.unmarked,
+            found.score.marked,
             _densest_minus_sparsest(found),
         ]
         for (name, task), found in material.residuals.items()
     ]
     yield Table(
-        ["embedding: task", "Moran's I", "z", "gap of continents", "deviation of continents", "densest minus sparsest"],
+        [
+            "embedding: task",
+            "Moran's I",
+            "z",
+            "gap of continents",
+            "deviation of continents",
+            "Geo-Bias, unmarked",
+            "Geo-Bias, marked",
+            "densest minus sparsest",
+        ],
         rows,
-        caption="Geography of error.",
+        caption="Geography of error; Geo-Bias Scores (TorchSpatial) in nats, 0 = no pattern of right and wrong.",
         formats={"z": ".1f"},
         collapsed=len(rows) > 12,
     )
