@@ -55,7 +55,7 @@ fair test of what saw it."""
 
 def embeddings(data: Path, runs: Path) -> dict[str, Embed]:
     """Everything that is examined, by name; vectors are kept on disk."""
-    keep = runs / "results" / "vectors"
+    keep = runs / "vectors"
     finished = models(runs, RUNS)
     embeds = {name: kept_vectors(model, keep) for name, model in finished.items()}
     embeds |= {name: kept_vectors(model, keep) for name, model in published().items()}
@@ -91,7 +91,7 @@ def examined(embeds: dict[str, Embed], data: Path, runs: Path, workers: int) -> 
     tasks = load_tasks(data / "tasks", (*MAIN, *EXTRA))
     five = [task for task in tasks if task.name in FIVE]
     first = {name: embed for name, embed in embeds.items() if not name.endswith("#1")}
-    cache = runs / "results" / "answers"
+    cache = runs / "answers"
 
     def ask(*question: object, baselines: bool = True) -> Report:
         return evaluate(*question, baselines=baselines, cache=cache, workers=workers)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def write(data: Path, runs: Path, workers: int) -> None:
     embeds = embeddings(data, runs)
     report, slow, curves = examined(embeds, data, runs, workers)
     compared = {name: embed for name, embed in embeds.items() if not name.endswith("#1") or name in SECOND_SEEDS}
-    found = study(report, compared, land(), pair=(TEXT, IMAGE), cache=folder / "answers")
+    found = study(report, compared, land(), pair=(TEXT, IMAGE), cache=runs / "answers")
     world = open_dataset(runs / "world")
     pretraining = {"text": world["text"].lonlat, "Blue Marble": world["image"].lonlat}
     errors = geography(report, [ALL, TEXT, IMAGE], pretraining, list(FIVE))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
-from graticule.errors import GraticuleError, SettingError
+from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
     from graticule.embed import Model
@@ -194,6 +194,8 @@ def _nearest(asked: argparse.Namespace) -> int:
 def _evaluate(asked: argparse.Namespace) -> int:
     from graticule.evaluation.runs import embeds, evaluate
 
+    if asked.out is not None:
+        need("matplotlib", "viz")  # before an hour of work, not after it
     report = evaluate(
         asked.runs or None,
         tasks=asked.tasks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,8 +17,9 @@ from graticule.data.land import basemap_folder, land_and_sea
 from graticule.data.store import Dataset, Table, prepare
 from graticule.embed import Model, metadata, write_geoparquet
 from graticule.evaluation.report import Report
-from graticule.evaluation.runs import evaluate
+from graticule.evaluation.runs import embeds, evaluate
 from graticule.runs import train
+from graticule.web.examination import write_examination
 from graticule.web.show import model_map
 
 logger = logging.getLogger(__name__)
@@ -46,8 +48,9 @@ def quickstart(out: Path) -> int:
     logger.info("2/5 train: %s, %d steps each", ", ".join(ARCHITECTURES), SETTINGS["steps"])
     models = [train(name, data, to=out / name, **SETTINGS) for name in ARCHITECTURES]
     logger.info("3/5 evaluate: country, time zone and population of cities, beside the baselines")
-    report = evaluate(models)
-    report.write(out / "report")
+    folder = out / "report"
+    report = evaluate(models, cache=folder / "answers", workers=os.cpu_count() or 1)
+    examination = write_examination(report, embeds(models), folder)
     best = max(models, key=lambda model: report.mean(model.folder.name, "blocks"))
     logger.info("4/5 embed: vectors of all cities by %s", best.folder.name)
     rows = write_vectors(best, data["name"], out / "vectors.parquet")
@@ -55,8 +58,8 @@ def quickstart(out: Path) -> int:
     page = model_map(best, out / "map.html")
     say = sys.stdout.write
     say(f"\n{data}\n\n{report}\n\n")
-    say(f"{rows:,} cities with their vectors: {out / 'vectors.parquet'}\nThe map, to open in a browser:  {page}\n")
-    say(f"Every number of the table:      {out / 'report'}\nDone in {time.monotonic() - began:.0f} s.\n\n")
+    say(f"{rows:,} cities with their vectors: {out / 'vectors.parquet'}\nThe map, to open in a browser:    {page}\n")
+    say(f"The report, to open in a browser: {examination}\nDone in {time.monotonic() - began:.0f} s.\n\n")
     say(
         "Next: features for your own table, by the model that ships inside:\n"
         "  graticule embed points.csv -o points.parquet\n"

@@ -89,6 +89,8 @@ def evaluate(
     failed = list(failures)
     papers = [_paper(task.subsample(max_rows), splits, failed) for task in tasks]
     embeds = embed if isinstance(embed, Mapping) else {"embedding": embed}
+    if taken := [name for name in embeds if baselines and name in BASELINES]:
+        raise SettingError(f"{taken[0]!r} is the name of a baseline: give the embedding another name.")
     questions = _questions(papers, embeds, chosen, baselines, cache)
     asked_tasks = {paper.task.name: paper.task for paper in papers}
     outcomes: list[Outcome] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from graticule import __version__
-from graticule.errors import CacheError
+from graticule.errors import CacheError, DataError
 from graticule.evaluation.predictors import Array, Inputs, Predictor, score
 from graticule.evaluation.splits import Folds, Rows
 from graticule.evaluation.tasks import Task
@@ -65,20 +66,32 @@ class Outcome:
         return max(0.0, float(self.fold_scores.mean()))
 
     @property
+    def clipped(self) -> Array:
+        """(m,) the answers; where the score is clipped at 0, as uninformed ones: the mean truth of each fold."""
+        said = self.answers
+        if self.task.classes or float(self.fold_scores.mean()) > 0:
+            return said.predicted
+        mean = np.bincount(said.fold, self.truth) / np.maximum(np.bincount(said.fold), 1)
+        return np.asarray(mean[said.fold])
+
+    @property
     def loss(self) -> Array:
         """(m,) losses of the test rows, as in `row_loss`."""
         return row_loss(self.truth, self.answers.predicted, len(self.task.classes))
 
 
 def answers(predict: Predictor, inputs: Inputs, task: Task, folds: Folds) -> Answers:
-    """Ask a predictor about every fold."""
+    """Ask a predictor about every fold; DataError when it says NaN."""
     said = [
         predict(inputs.take(train), task.label[train], inputs.take(test), len(task.classes)) for train, test in folds
     ]
+    predicted = np.concatenate(said)
+    if wrong := int((~np.isfinite(predicted)).sum()):
+        raise DataError(f"{wrong} of {len(predicted)} predictions are NaN or infinite.")
     return Answers(
         row=np.concatenate([test for _, test in folds]),
         fold=np.repeat(np.arange(len(folds)), [len(test) for _, test in folds]),
-        predicted=np.concatenate(said).astype(np.int32 if task.classes else np.float64),
+        predicted=predicted.astype(np.int32 if task.classes else np.float64),
         n_train=np.array([len(train) for train, _ in folds]),
     )
 
@@ -115,5 +128,5 @@ def kept(path: Path) -> Answers | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return Answers(**{name: file[name] for name in ("row", "fold", "predicted", "n_train")})
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise CacheError(f"{path} is damaged ({error}). Delete it and run again.") from error

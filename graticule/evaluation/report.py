@@ -80,14 +80,17 @@ class Report(Scores):
         return self.mean(name, split) - self.mean(other, split), float(low), float(high)
 
     def compare(self, name: str, other: str, split: str) -> list[Comparison]:
-        """Paired tests with spatial blocks as the unit, one a task, p corrected for their number (Holm 1979)."""
+        """Paired tests with spatial blocks as the unit, one a task, p corrected for their number (Holm 1979).
+
+        A score that is clipped at 0 enters as the mean truth of each fold: what is worse than that can be so without
+        bound, and says nothing more.
+        """
         self._same_tasks(name, other, split)
         found: list[tuple[str, Paired]] = []
         for task in self.tasks_of(name, split):
             a, b = self.outcome(name, task, split), self.outcome(other, task, split)
             block = self._blocks[task][a.answers.row]
-            said = (a.answers.predicted, b.answers.predicted)
-            found.append((task, paired_test(a.truth, *said, block, len(a.task.classes))))
+            found.append((task, paired_test(a.truth, a.clipped, b.clipped, block, len(a.task.classes))))
         adjusted = holm(np.array([paired.p_value for _, paired in found]))
         return [
             Comparison(task, paired.difference, paired.low, paired.high, paired.p_value, float(p))

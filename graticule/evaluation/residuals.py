@@ -18,6 +18,8 @@ from graticule.evaluation.splits import Folds
 from graticule.evaluation.uncertainty import resampling_blocks
 from graticule.geo.coords import Points
 
+CELLS_KM = (500.0, 250.0, 100.0, 50.0, 25.0)  # sides of cells of a map, the largest that makes LEAST_CELLS
+LEAST_CELLS = 60
 SPACING_NEIGHBOUR = 10  # the density of training rows is the distance to this neighbour
 
 
@@ -46,9 +48,7 @@ class Residuals:
         return plain(asdict(self))  # type: ignore[no-any-return]
 
 
-def residuals(
-    outcome: Outcome, folds: Folds, pretraining: Mapping[str, Points] | None = None, cell_km: float = 500
-) -> Residuals:
+def residuals(outcome: Outcome, folds: Folds, pretraining: Mapping[str, Points] | None = None) -> Residuals:
     """Everything about where the errors of an outcome lie.
 
     folds        those that the outcome was asked under
@@ -63,6 +63,9 @@ def residuals(
         [nearest_km(task.points[test], task.points[train], SPACING_NEIGHBOUR) for train, test in folds]
     )
 
+    grids = [error_grid(points, outcome.loss, size_km)[:2] for size_km in CELLS_KM]
+    cells, loss = next((grid for grid in grids if len(grid[0]) >= LEAST_CELLS), grids[-1])
+
     def by(distance_km: Array) -> ByDistance:
         return by_distance(truth, said.predicted, distance_km, block, classes)
 
@@ -72,6 +75,6 @@ def residuals(
         bias=geo_bias(truth, said.predicted, continent, spacing, classes, least_rows=25),
         by_label=by(nearest_training(task.points, folds)[0]),
         by_pretraining={name: by(nearest_km(points, to)) for name, to in (pretraining or {}).items()},
-        cells=(grid := error_grid(points, outcome.loss, cell_km))[0],
-        loss=grid[1],
+        cells=cells,
+        loss=loss,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,12 @@ class Scores:
         """Probes of the embeddings, in order of appearance."""
         return list(dict.fromkeys(outcome.probe for outcome in self.outcomes if outcome.probe != BASELINE))
 
+    @cached_property
+    def first_probe(self) -> str:
+        """The probe with most outcomes, of equals the first: one for classes only does not speak for all tasks."""
+        counts = Counter(outcome.probe for outcome in self.outcomes)
+        return max(self.probes, key=counts.__getitem__)
+
     def by_probe(self, probe: str) -> dict[str, str]:
         """Names of the baselines, and of the embeddings under one probe, by the plain name of each."""
         return {o.embedding: self.name_of(o) for o in self.outcomes if o.probe in (BASELINE, probe)}
@@ -50,6 +57,11 @@ class Scores:
     def curves(self) -> list[str]:
         """The splits that are points of a few-shot curve."""
         return [split for split in self.splits if split.startswith("few-shot")]
+
+    @cached_property
+    def whole(self) -> list[str]:
+        """The splits that are no points of a curve; where there are no others, the point with most labels."""
+        return [split for split in self.splits if split not in self.curves] or self.splits[-1:]
 
     @cached_property
     def groups(self) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from graticule.errors import unknown
 from graticule.evaluation.baselines import waves
 from graticule.evaluation.contrast import Place, disagreement, top_places
 from graticule.evaluation.examine import Embed
@@ -19,7 +20,7 @@ from graticule.evaluation.outcomes import fingerprint, fingerprint_of_folds
 from graticule.evaluation.partition import partition
 from graticule.evaluation.predictors import Array
 from graticule.evaluation.report import Report
-from graticule.evaluation.splits import expand
+from graticule.evaluation.splits import SPLITS
 from graticule.evaluation.uncertainty import resampling_blocks
 from graticule.files import read_json, write_json
 from graticule.geo.coords import Points
@@ -32,6 +33,7 @@ MEASURES: dict[str, Callable[[Array, Array], float]] = {
     "overlap of 10 nearest": neighbour_overlap,
 }
 MAPPED = 4000  # places whose local dimension is drawn
+LEAST_VECTORS = 12  # different ones; with fewer there is nothing to measure
 SHARED = ("random", "blocks")  # splits under which variance is taken apart
 
 
@@ -46,6 +48,7 @@ class Study:
     pair        the two embeddings that were set against each other, or nothing
     partitions  by task and split: scores, parts and intervals of the pair and of coordinates
     differing   places where the pair sees the world most differently, of the n places
+    collapsed   embeddings left out of all this: they give the same few vectors everywhere
     """
 
     places: Points
@@ -55,6 +58,7 @@ class Study:
     pair: tuple[str, ...]
     partitions: dict[str, dict[str, dict[str, Any]]]
     differing: list[Place]
+    collapsed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Everything in JSON types."""
@@ -73,10 +77,15 @@ def study(
 
     pair   two names of `embeds`; without them the first two, if there are two
     cache  folder that keeps what is finished, by a digest of vectors, labels and folds
+
+    Raises SettingError for a name of the pair that is none of `embeds`.
     """
-    names = list(embeds)
-    chosen = tuple(pair or names[:2]) if len(names) > 1 else ()
+    for name in pair or ():
+        if name not in embeds:
+            raise unknown("embedding of the pair", name, embeds)
     vectors = {name: np.asarray(embed(places)) for name, embed in embeds.items()}
+    names = [name for name, found in vectors.items() if len(np.unique(found, axis=0)) >= LEAST_VECTORS]
+    chosen = tuple(pair or names[:2]) if len(names) > 1 else ()
     steps = 2 * len(names) + len(names) * (len(names) + 1) // 2 + bool(chosen) * len(report.tasks)
     with Progress("study", steps, unit="steps") as progress:
 
@@ -86,7 +95,8 @@ def study(
             return found
 
         profiles, dimension = {}, {}
-        for name, embed in embeds.items():
+        for name in names:
+            embed = embeds[name]
             own = [vectors[name]]
             profiles[name] = step("profile", name, own, lambda embed=embed: asdict(profile(embed, places)))  # type: ignore[misc]
             dimension[name] = step("dimension", name, own, lambda own=own: local_dimension(*own)[:MAPPED].tolist())  # type: ignore[misc]
@@ -104,9 +114,9 @@ def study(
     if chosen:
         value = disagreement(vectors[chosen[0]], vectors[chosen[1]], np.arange(0, len(places), 10))
         differing = top_places(places, value, 20, apart_km=1000)
-    return Study(
-        places, profiles, {m: v.tolist() for m, v in similarity.items()}, dimension, chosen, partitions, differing
-    )
+    matrices = {measure: values.tolist() for measure, values in similarity.items()}
+    collapsed = [name for name in embeds if name not in names]
+    return Study(places, profiles, matrices, dimension, chosen, partitions, differing, collapsed)
 
 
 def remembered(cache: Path | None, kind: str, parts: list[Any], compute: Callable[[], Any]) -> Any:
@@ -129,11 +139,12 @@ def _partitions(
     embeds: Mapping[str, Embed],
     step: Callable[[str, str, list[Any], Callable[[], Any]], Any],
 ) -> dict[str, dict[str, Any]]:
-    """The variance of one task taken apart under the splits of SHARED that the report has."""
+    """The variance of one task taken apart under the splits of SHARED that it was asked under."""
     task = report.tasks[name]
     blocks = {n: np.asarray(embed(task.points)) for n, embed in embeds.items()}
     blocks["coordinates"] = waves(10)(task.points)
-    folds = {split: cut(task) for split, cut in expand([s for s in SHARED if s in report.splits]).items()}
+    answered = {outcome.split for outcome in report.outcomes if outcome.task.name == name}
+    folds = {split: SPLITS[split](task) for split in SHARED if split in answered}
 
     def compute() -> dict[str, dict[str, Any]]:
         found = {}

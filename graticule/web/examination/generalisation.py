@@ -30,7 +30,7 @@ def generalisation(material: Material) -> Chapter:
 
 
 def _blocks(material: Material) -> Iterator[Block]:
-    report, splits = material.report, material.shared_splits
+    report, splits = material.report, material.report.whole
     yield Text("Folds: " + "; ".join(MEANINGS.get(split, split) for split in splits) + ".")
     yield by_split(report, splits)
     for split in splits[1:2]:
@@ -80,12 +80,12 @@ def few_shot(material: Material) -> Iterator[Block]:
         "Score with 1 to 1,000 labels, tested on the test rows of random folds; five draws each. Spread: labels spread"
         " evenly over the map. Clustered: all labels from three neighbourhoods, as field work brings them."
     )
-    named = report.by_probe(report.probes[0])
+    named = report.by_probe(report.first_probe)
     shown = {name: named[name] for name in material.figured if name in named}
     for kind, words in (("few-shot", "spread"), ("few-shot clustered", "clustered")):
         points = [split for split in report.curves if split.rsplit(" ", 1)[0] == kind]
         if points:
-            yield Grid([_curve(material, report, task, points, shown, words) for task in report.tasks])
+            yield Grid([c for task in report.tasks for c in _curve(material, report, task, points, shown, words)])
             yield _labels_table(report, points, words)
     yield _key(material, shown)
 
@@ -97,12 +97,17 @@ def _key(material: Material, shown: Iterable[str]) -> Figure:
 
 def _curve(
     material: Material, report: Report, task: str, points: Sequence[str], shown: dict[str, str], words: str
-) -> Figure:
-    points = [split for split in points if all(task in report.tasks_of(full, split) for full in shown.values())]
+) -> Iterator[Figure]:
+    """A figure of the embeddings that have the task, at the numbers of labels that all of these have; or none."""
+    asked = {split: {name for name, full in shown.items() if task in report.tasks_of(full, split)} for split in points}
+    shown = {name: full for name, full in shown.items() if name in set().union(*asked.values())}
+    points = [split for split in points if asked[split] == set(shown)]
+    if not shown or not points:
+        return
     shots = [int(split.rsplit(" ", 1)[1]) for split in points]
     scores = {name: [report.score(full, task, s) for s in points] for name, full in shown.items()}
     bands = {name: np.array([report.task_interval(full, task, s) for s in points]).T for name, full in shown.items()}
-    return Figure(
+    yield Figure(
         slug("few-shot", words, task),
         lambda: figures.few_shot_curves(
             shots, scores, {name: (low, high) for name, (low, high) in bands.items()}, title=task, show_legend=False,
@@ -165,9 +170,11 @@ def errors(material: Material) -> Iterator[Block]:
     )
     names = list(dict.fromkeys(name for name, _ in material.residuals))
     tasks = list(dict.fromkeys(task for _, task in material.residuals))
-    yield Grid([_error_map(names[0], task, material.residuals[names[0], task]) for task in tasks])
+    yield _key(material, names)
+    mapped = [task for task in tasks if (names[0], task) in material.residuals]
+    yield Grid([_error_map(names[0], task, material.residuals[names[0], task]) for task in mapped])
     yield Grid([_distance(material, names, task) for task in tasks])
-    for modality in material.residuals[names[0], tasks[0]].by_pretraining:
+    for modality in next(iter(material.residuals.values())).by_pretraining:
         yield Grid([_distance(material, names, task, modality) for task in tasks])
 
 

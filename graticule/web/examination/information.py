@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graticule.evaluation.study import LEAST_VECTORS
 from graticule.web import figures
 from graticule.web.document import Block, Cell, Chapter, Figure, Grid, Section, Shown, Table, Text
-from graticule.web.examination.material import Material, slug
+from graticule.web.examination.material import Material, slug, with_interval
 
 
 def information(material: Material) -> Chapter:
@@ -24,6 +25,11 @@ def _blocks(material: Material) -> Iterator[Block]:
         " sill: the distance at which vectors differ by half of what unrelated places do; uniformity (lower = more"
         " spread) and alignment (lower = places up to 50 km apart more alike) after Wang and Isola 2020."
     )
+    if material.study.collapsed:
+        yield Text(
+            f"Left out, as they give fewer than {LEAST_VECTORS} different vectors:"
+            f" {', '.join(material.study.collapsed)}."
+        )
     yield profiles(material)
     yield from scales(material)
     yield from dimension_maps(material)
@@ -148,7 +154,7 @@ def partition(material: Material) -> Iterator[Block]:
         " = lost when this block is taken away; shared = lost only when all its blocks are. Held out and not clipped,"
         " so a part can be negative: more columns can predict worse far from labels, and blocks can help each other."
     )
-    for split in next(iter(study.partitions.values())):
+    for split in dict.fromkeys(split for by_split in study.partitions.values() for split in by_split):
         yield _bars(material, split)
         yield _parts_table(material, split)
     if study.differing:
@@ -184,10 +190,7 @@ def _parts_table(material: Material, split: str) -> Table:
     rows: list[list[Cell]] = [
         [
             task,
-            *(
-                Shown(value, f"{value:.3f} [{one['intervals'][key][0]:.2f}, {one['intervals'][key][1]:.2f}]")
-                for key, value in one["parts"].items()
-            ),
+            *(with_interval(value, one["intervals"][key]) for key, value in one["parts"].items()),
             one["total"],
         ]
         for task, one in found.items()

@@ -21,7 +21,7 @@ INTERPOLATION = "kriging"  # the baseline that figures and tests set beside the 
 class Material:
     """Numbers of one examination.
 
-    report     scores of all embeddings and baselines; chapters speak of its first probe where they name none
+    report     scores of all embeddings and baselines; chapters speak of its `first_probe` where they name none
     study      what stands beside the scores
     drawn      plain names of the embeddings that figures show
     residuals  geography of errors by plain name and task
@@ -39,7 +39,7 @@ class Material:
     @cached_property
     def names(self) -> dict[str, str]:
         """Names in the report under the first probe, by the plain name of each embedding and baseline."""
-        return self.report.by_probe(self.report.probes[0])
+        return self.report.by_probe(self.report.first_probe)
 
     @cached_property
     def figured(self) -> list[str]:
@@ -51,15 +51,10 @@ class Material:
         """One colour for each of them, the same in all figures."""
         return looks_of([*self.figured, *self.names])
 
-    @cached_property
-    def shared_splits(self) -> list[str]:
-        """Splits that are no points of a curve."""
-        return [split for split in self.report.splits if split not in self.report.curves]
-
 
 def with_interval(value: float, interval: tuple[float, float]) -> Shown:
     """0.712 [0.64, 0.78]."""
-    return Shown(value, f"{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]")
+    return Shown(value, f"{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]".replace("-", "−"))
 
 
 def slug(*words: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def quality(material: Material) -> Chapter:
 
 
 def _blocks(material: Material) -> Iterator[Block]:
-    split = material.shared_splits[0]
+    split = material.report.whole[0]
     yield Text(
         f"Frozen vectors, simple probes, folds `{split}`. Random folds leave labels near every test row, so"
         " interpolation does well and a high score need not mean knowledge; the next chapter asks about places far from"
@@ -68,10 +69,12 @@ def summary(report: Report, split: str) -> Table:
 
 def ranks(material: Material, split: str) -> Iterator[Block]:
     """The critical-difference diagram of a split."""
-    if len(material.names) < 2 or len(material.report.tasks) < 2:
+    report = material.report
+    plain = {name: short for short, name in material.names.items() if report.tasks_of(name, split)}
+    shared = [task for task in report.tasks if all(task in report.tasks_of(name, split) for name in plain)]
+    if len(plain) < 2 or len(shared) < 2:
         return
-    ranking = material.report.ranking(split, list(material.names.values()))
-    plain = {name: short for short, name in material.names.items()}
+    ranking = report.ranking(split, list(plain))
     p = f"{ranking.p_value:.1e}" if ranking.p_value < 1e-3 else f"{ranking.p_value:.3f}"
     yield Figure(
         slug("ranks", split),
@@ -91,10 +94,13 @@ def against(material: Material, other: str, split: str) -> Iterator[Block]:
     """Paired tests of every embedding against one other, and a forest plot of the first."""
     report, names = material.report, material.names
     mine = [name for name in names if name in material.study.profiles and name != other]
-    found = {name: report.compare(names[name], names[other], split) for name in mine}
+    common = {name: both for name in mine if (both := _on_shared_tasks(report, names[name], names[other], split))}
+    found = {name: both.compare(names[name], names[other], split) for name, both in common.items()}
+    if not found:
+        return
     rows: list[list[Cell]] = []
     for name, tests in found.items():
-        gap, low, high = report.difference(names[name], names[other], split)
+        gap, low, high = common[name].difference(names[name], names[other], split)
         won, lost = (sum(t.adjusted < ALPHA and s * t.difference > 0 for t in tests) for s in (1, -1))
         rows.append([name, with_interval(gap, (low, high)), won, len(tests) - won - lost, lost])
     yield Table(
@@ -107,6 +113,16 @@ def against(material: Material, other: str, split: str) -> Iterator[Block]:
     first = next((name for name in material.drawn if name in found), None)
     if first is not None:
         yield forest(found[first], first, other, split)
+
+
+def _on_shared_tasks(report: Report, name: str, other: str, split: str) -> Report | None:
+    """The report itself where two have the same tasks, else one without their other tasks; None where none is left."""
+    ours, theirs = report.tasks_of(name, split), report.tasks_of(other, split)
+    shared = [task for task in ours if task in theirs]
+    if ours == theirs or not shared:
+        return report if shared else None
+    kept = [o for o in report.outcomes if o.task.name in shared or report.name_of(o) not in (name, other)]
+    return replace(report, outcomes=kept)
 
 
 def forest(tests: list[Comparison], name: str, other: str, split: str) -> Figure:

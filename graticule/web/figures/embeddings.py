@@ -38,11 +38,13 @@ def critical_difference(
     bars = [sorted(float(ranks[i]) for i in clique) for clique in cliques]
     first = 0.75 + 0.35 * len(bars)  # the height of the first name below the axis, in rows
     low, high = 1.0, float(max(len(names), np.ceil(ranks.max())))
-    figure, axes = blank(5.4, 0.55 + 0.25 * (first + half + 1.2) + (0.2 if title else 0), title)
-    axes.set(xlim=(low - 0.42 * (high - low), high + 0.42 * (high - low)), ylim=(first + half - 0.4, -1.9))
+    labels = [shortened(name, 24) for name in names]
+    wide = max(map(len, labels)) > 16 or len(names) > 12
+    figure, axes = blank(7.6 if wide else 5.4, 0.55 + 0.25 * (first + half + 1.2) + (0.2 if title else 0), title)
+    axes.set(xlim=(low - 0.55 * (high - low), high + 0.55 * (high - low)), ylim=(first + half - 0.4, -1.9))
     axes.axis("off")
     axes.plot([low, high], [0, 0], color=INK, linewidth=1)
-    step = 1 if high <= 12 else 2
+    step = int(np.ceil(high / 10))
     for tick in np.arange(low, high + 0.01, step):
         axes.plot([tick, tick], [0, -0.18], color=INK, linewidth=1)
         axes.text(tick, -0.3, f"{tick:.0f}", ha="center", va="bottom", color=QUIET)
@@ -53,7 +55,7 @@ def critical_difference(
         y = first + row
         axes.plot([ranks[i], ranks[i], end], [0, y, y], color="#8b949c", linewidth=0.9, solid_joinstyle="miter")
         axes.plot(ranks[i], 0, "o", color=COLOURS[0], markersize=4.5, zorder=4)
-        axes.text(text, y, f"{shortened(names[i], 24)}  {ranks[i]:.2f}", ha=side, va="center")
+        axes.text(text, y, f"{labels[i]}  {ranks[i]:.2f}", ha=side, va="center")
     for level, bar in enumerate(bars):
         y = 0.42 + 0.35 * level
         axes.plot([bar[0] - 0.04, bar[-1] + 0.04], [y, y], color=COLOURS[1], linewidth=3.2, solid_capstyle="butt")
