@@ -68,8 +68,15 @@ def alike(study: Study) -> Iterator[Block]:
     rows: list[list[Cell]] = [
         [f"{a} and {b}", *(matrix[names.index(a)][names.index(b)] for matrix in study.similarity.values())]
         for a, b in pairs
-        if a in names and b in names
     ]
+    value = dict(zip((row[0] for row in rows), (row[1] for row in rows), strict=True))
+    yield Text(
+        "No: they agree little, and seeds agree almost wholly. Linear CKA is "
+        + "; ".join(
+            f"**{value[f'{a} and {b}']:.2f}** between {a} and {b}" for a, b in pairs[:5] if a in names and b in names
+        )
+        + "."
+    )
     yield Table(
         ["embeddings", *study.similarity],
         rows,
@@ -239,14 +246,21 @@ def modalities(report: Report) -> Iterator[Block]:
     ]
     yield Section("Did another modality help?")
     rows: list[list[Cell]] = []
+    means: dict[str, list[str]] = {}
     for what, fewer, more in steps:
         for split in ("random", "blocks", "continents"):
             pairs = [(f"{more} #{s} (ridge)", f"{fewer} #{s} (ridge)") for s in (0, 1)]
             gains = [report.difference(a, b, split) for a, b in pairs]
             tests = [test for a, b in pairs for test in report.compare(a, b, split)]
             won, lost = (sum(t.adjusted < 0.05 and s * t.difference > 0 for t in tests) for s in (1, -1))
+            means.setdefault(what, []).append(f"{np.mean([g for g, _, _ in gains]):+.3f}".replace("-", "−"))
             cells = [Shown(g, f"{g:+.4f} [{low:.3f}, {high:.3f}]".replace("-", "−")) for g, low, high in gains]
             rows.append([f"{what}, {split}", *cells, won, lost])
+    yield Text(
+        "Mean gain of both seeds under random folds, blocks and continents: "
+        + "; ".join(f"{what} {', '.join(values)}" for what, values in means.items())
+        + "."
+    )
     yield Table(
         ["step, folds", "gain, seed 0", "gain, seed 1", "tasks better", "tasks worse"],
         rows,

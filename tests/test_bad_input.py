@@ -2,10 +2,12 @@
 
 import bz2
 import gzip
+import html
 import json
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -15,6 +17,8 @@ from graticule import runs
 from graticule.data.store import open_dataset
 from graticule.data.synthetic import write_s2_folder, write_wiki_dump
 from graticule.errors import GraticuleError
+from graticule.geo.coords import uniform_places
+from graticule.web import examination
 from tests.small_run import TRAINED
 
 SETTINGS = [f"{key}={value}" for key, value in TRAINED.items()]
@@ -366,3 +370,120 @@ def test_a_task_that_is_cut_short(run, refused, tmp_path):
     assert "soil.parquet: not a readable parquet table" in refused("evaluate", run.folder, "--tasks", folder)
     (folder / "soil.json").write_text(json.dumps({"type": "regression"}))
     assert "soil.parquet" in refused("evaluate", run.folder, "--tasks", folder)
+
+
+# Tasks
+
+
+def write_task(folder, name, label, kind="regression", points=None, **columns):
+    """NAME.parquet and NAME.json with these labels."""
+    folder.mkdir(exist_ok=True)
+    points = uniform_places(len(label), seed=6) if points is None else points
+    columns = {"lon": points[:, 0], "lat": points[:, 1]} | ({} if label is None else {"label": label}) | columns
+    pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    (folder / f"{name}.json").write_text(json.dumps({"type": kind}))
+
+
+def write_bad_tasks(folder):
+    """Tasks that cannot be read; name -> what is said of them."""
+    places, number = uniform_places(80, seed=6), np.arange(80.0)
+    write_task(folder, "gaps", [None if i in (7, 9) else float(i) for i in range(80)])
+    write_task(folder, "unlabelled", np.arange(80.0), points=places)
+    pq.write_table(pa.table({"lon": number, "lat": number}), folder / "unlabelled.parquet")
+    write_task(folder, "constant", np.full(80, 3.5))
+    write_task(folder, "one_class", ["wood"] * 80, "classification")
+    write_task(folder, "words", ["1"] * 5 + ["many"] + ["2"] * 74)
+    write_task(folder, "infinite", np.where(number == 11, np.inf, number))
+    write_task(folder, "off_earth", number, points=np.where(np.arange(80)[:, None] == 3, [[5.0, 95.0]], places))
+    write_task(folder, "unknown_kind", number, "ranking")
+    write_task(folder, "short", number)
+    (folder / "short.json").write_text(json.dumps({"type": "regression", "n": 90}))
+    write_task(folder, "odd_json", number)
+    (folder / "odd_json.json").write_text('{"type": ')
+    write_task(folder, "odd_folds", number, fold_block10=np.where(number == 4, np.nan, 1.0))
+    write_task(folder, "cut", number)
+    (folder / "cut.parquet").write_bytes((folder / "cut.parquet").read_bytes()[:700])
+    write_task(folder, "empty", number[:0], points=places[:0])
+    return {
+        "gaps": "gaps.parquet:row 7: column label is empty; 2 of 80 rows are",
+        "unlabelled": "unlabelled.parquet: expected columns lon, lat, label; missing label",
+        "constant": "constant.parquet: column label is 3.5 in all 80 rows from row 0 on",
+        "one_class": "one_class.parquet: column label is class 'wood' in all 80 rows from row 0 on",
+        "words": "words.parquet:row 5: column label of a regression must hold numbers, got 'many'",
+        "infinite": "infinite.parquet:row 11: column label must be finite, got inf",
+        "off_earth": "off_earth.parquet:row 3 has lat=95",
+        "unknown_kind": "unknown_kind.parquet: a task is a regression or a classification, got type 'ranking'",
+        "short": "short.parquet: 80 rows, but short.json says n=90",
+        "odd_json": "odd_json.json: not valid JSON",
+        "odd_folds": "odd_folds.parquet: column fold_block10 must hold whole fold numbers",
+        "cut": "cut.parquet: not a readable parquet table",
+        "empty": "empty.parquet: the table has no rows",
+    }
+
+
+def test_tasks_that_cannot_be_examined_are_listed_and_the_others_go_on(run, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(examination, "PLACES", 300)
+    folder, out = tmp_path / "tasks", tmp_path / "report"
+    expected = {(name, "table"): said for name, said in write_bad_tasks(folder).items()}
+    places = uniform_places(100, seed=6)
+    write_task(folder, "good", places[:, 1])
+    write_task(folder, "few", np.arange(4.0))
+    write_task(folder, "one_sided", places[:, 1], fold_block10=np.zeros(100, np.int64))
+    write_task(folder, "doubled", np.tile(np.arange(50.0) % 7, 2), points=np.tile(places[:50], (2, 1)))
+    expected |= {
+        ("few", "random"): "fold 0 has 4 training and 0 test rows",
+        ("few", "blocks"): "5 folds need as many blocks; the 4 places lie in 4",
+        ("one_sided", "blocks"): "fold 0 has 0 training and 100 test rows",
+    }
+    code, said, err = command("evaluate", run.folder, "--tasks", folder, "-o", out, "--workers", 1)
+    assert code == 0, err
+    assert "Traceback" not in err
+    scores, page = json.loads((out / "scores.json").read_text()), (out / "report.html").read_text(encoding="utf-8")
+    _, _, listed = said.partition("\nNot examined:\n")
+    assert len(listed.splitlines()) == len(scores["failures"]) == len(expected)
+    assert f"{len(expected)} parts could not be examined" in page
+    for (name, where), words in expected.items():
+        (line,) = [line for line in listed.splitlines() if line.startswith(f"{name} ({where}): ")]
+        (reason,) = [f["reason"] for f in scores["failures"] if (f["task"], f["where"]) == (name, where)]
+        assert words in reason
+        assert line == f"{name} ({where}): {reason}"
+        assert page.count(html.escape(reason)) == 1
+    table = {(row["task"], row["split"]) for row in pq.read_table(out / "scores.parquet").to_pylist()}
+    assert table == {(n, s) for n in ("good", "doubled", "one_sided") for s in ("random", "blocks")} - {
+        ("one_sided", "blocks")
+    }
+    leaks = {(leak["task"], leak["split"]): leak for leak in scores["leaks"]}
+    assert set(leaks) == table
+    assert leaks["doubled", "random"]["same_place"] > 10
+    assert leaks["doubled", "random"]["score"] > 0.3
+    assert leaks["doubled", "blocks"]["same_place"] == leaks["good", "random"]["same_place"] == 0
+    assert ">doubled, random<" in page
+
+
+def test_tasks_none_of_which_can_be_examined(run, refused, tmp_path):
+    write_bad_tasks(tmp_path / "tasks")
+    out = tmp_path / "report"
+    arguments = ("evaluate", run.folder, "--tasks", tmp_path / "tasks", "-o", out, "--workers", 1)
+    assert ".parquet" in refused(*arguments)
+    write_task(tmp_path / "tasks", "few", np.arange(4.0))
+    assert "Nothing could be examined: " in refused(*arguments)
+    for name in ("report.html", "scores.json", "scores.parquet"):
+        assert not (out / name).exists()
+
+
+def test_answers_that_something_has_damaged_are_named(run, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(examination, "PLACES", 300)
+    write_task(tmp_path / "tasks", "good", uniform_places(100, seed=6)[:, 1])
+    out = tmp_path / "report"
+    arguments = ("evaluate", run.folder, "--tasks", tmp_path / "tasks", "--split", "random", "-o", out, "--workers", 1)
+    assert command(*arguments)[0] == 0
+    whole = (out / "scores.parquet").read_bytes()
+    path = min((out / "answers").rglob("*.npz"))
+    flip(path)
+    code, said, _ = command(*arguments)
+    assert code == 0
+    assert f"{path} is damaged" in said
+    assert said.count("Delete it and run again") == 1
+    path.unlink()
+    assert command(*arguments)[0] == 0
+    assert (out / "scores.parquet").read_bytes() == whole

@@ -1,8 +1,10 @@
 import dataclasses
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from graticule.data.synthetic import write_s2_folder
 from graticule.errors import DataError, SettingError
 from graticule.files import read_json
 from graticule.geo.coords import uniform_places
+from graticule.web import examination
 from tests.small_run import TRAINED
 
 SETTINGS = [f"{key}={value}" for key, value in TRAINED.items()]
@@ -314,7 +317,13 @@ def tasks(tmp_path):
     return folder
 
 
-def test_evaluate_scores_a_run_beside_the_baselines(run, tasks, command, tmp_path):
+@pytest.fixture
+def few_places(monkeypatch):
+    """A report of vectors at 300 places, not 10,000."""
+    monkeypatch.setattr(examination, "PLACES", 300)
+
+
+def test_evaluate_scores_a_run_beside_the_baselines(run, tasks, command, tmp_path, few_places):
     code, out, err = command("evaluate", run.folder, "--tasks", tasks, "--split", "random", "-o", tmp_path / "report")
     assert code == 0, err
     assert re.search(r"^small +\.\d{3}|^small +1\.000", out, re.MULTILINE)
@@ -325,6 +334,9 @@ def test_evaluate_scores_a_run_beside_the_baselines(run, tasks, command, tmp_pat
     assert len(names) > 3
     summary = json.loads((tmp_path / "report" / "scores.json").read_text())["scores"]
     assert summary["small"]["random"]["tasks"].keys() == {"warmth", "half"}
+    written = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert written == ["answers", "report.html", "scores.json", "scores.parquet", "study.json", "table.md"]
+    assert f"to open in a browser: {tmp_path}/report/report.html" in err
     table = (tmp_path / "report" / "table.md").read_text()
     assert table.splitlines()[0].startswith("| embedding |")
     assert any(line.startswith("| small |") for line in table.splitlines())
@@ -341,6 +353,33 @@ def test_evaluate_takes_named_tasks_and_refuses_unknown_names(run, tasks, comman
     assert "'rige'. Did you mean 'ridge'" in refused(*base, tasks, "--probe", "rige")
     assert "expected a folder of tasks" in refused(*base, tasks.parent / "none")
     assert "holds no trained run" in refused("evaluate", tasks, "--tasks", tasks)
+
+
+def test_kill_9_in_evaluate_then_the_same_command_again(run, tasks, command, tmp_path, few_places):
+    def arguments(out):
+        return ["evaluate", run.folder, "--tasks", tasks, "-o", out, "--workers", 1]
+
+    assert command(*arguments(tmp_path / "whole"))[0] == 0
+    answers = sorted(path.name for path in (tmp_path / "whole" / "answers").rglob("*.npz"))
+    torn = tmp_path / "torn"
+    program = [sys.executable, "-m", "graticule", *map(str, arguments(torn))]
+    child = subprocess.Popen(program, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while len(list((torn / "answers").rglob("*.npz"))) < 3:
+        assert child.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in (torn / "answers").rglob("*.npz")}
+    assert 3 <= len(before) < len(answers)
+    assert [path.name for path in torn.iterdir()] == ["answers"]
+    code, _, err = command(*arguments(torn))
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sorted(path.name for path in (torn / "answers").rglob("*.npz")) == answers
+    for name in ("scores.parquet", "scores.json", "study.json", "table.md", "report.html"):
+        assert (torn / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_map_writes_one_page(run, command, tmp_path):

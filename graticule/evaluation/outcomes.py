@@ -56,8 +56,7 @@ class Outcome:
     @cached_property
     def fold_scores(self) -> Array:
         """R2 (not clipped) or accuracy of every fold; of all rows at once for the splits of POOLED."""
-        fold = np.zeros_like(self.answers.fold) if self.split in POOLED else self.answers.fold
-        truth, predicted, classes = self.truth, self.answers.predicted, len(self.task.classes)
+        truth, predicted, classes, fold = self.truth, self.answers.predicted, len(self.task.classes), self._scored
         return np.array([score(truth[fold == k], predicted[fold == k], classes) for k in np.unique(fold)])
 
     @property
@@ -67,12 +66,17 @@ class Outcome:
 
     @property
     def clipped(self) -> Array:
-        """(m,) the answers; where the score is clipped at 0, as uninformed ones: the mean truth of each fold."""
-        said = self.answers
+        """(m,) the answers; where the score is clipped at 0, the mean truth of each fold (of all rows where pooled)."""
+        fold = self._scored
         if self.task.classes or float(self.fold_scores.mean()) > 0:
-            return said.predicted
-        mean = np.bincount(said.fold, self.truth) / np.maximum(np.bincount(said.fold), 1)
-        return np.asarray(mean[said.fold])
+            return self.answers.predicted
+        mean = np.bincount(fold, self.truth) / np.maximum(np.bincount(fold), 1)
+        return np.asarray(mean[fold])
+
+    @property
+    def _scored(self) -> Rows:
+        """(m,) what is scored on its own: the folds, or all rows as one."""
+        return np.zeros_like(self.answers.fold) if self.split in POOLED else self.answers.fold
 
     @property
     def loss(self) -> Array:

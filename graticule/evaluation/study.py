@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,7 +123,7 @@ def study(
 def remembered(cache: Path | None, kind: str, parts: list[Any], compute: Callable[[], Any]) -> Any:
     """What `compute` gives, in JSON types; from the cache where the same arrays were asked the same before."""
     if cache is None:
-        return compute()
+        return json.loads(json.dumps(compute()))
     path = cache / f"{kind}-{fingerprint(*parts)}.json"
     if not path.exists():
         write_json(path, {"found": compute()})

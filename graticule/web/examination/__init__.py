@@ -75,7 +75,8 @@ def geography(
 
 def document(material: Material, title: str, about: str = "", further: tuple[Chapter, ...] = ()) -> Document:
     """The three chapters, and `further` ones."""
-    names = ", ".join(name for name in material.names if name in material.study.profiles)
+    studied = {*material.study.profiles, *material.study.collapsed}
+    names = ", ".join(name for name in material.names if name in studied)
     words = about or (
         f"Which of these embeddings is worth using, for what, and where it stops working: {names}, on"
         f" {len(material.report.tasks)} tasks, beside baselines that know only coordinates."
