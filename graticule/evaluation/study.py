@@ -99,7 +99,7 @@ def study(
         for name in names:
             embed = embeds[name]
             own = [vectors[name]]
-            profiles[name] = step("profile", name, own, lambda embed=embed: asdict(profile(embed, places)))  # type: ignore[misc]
+            profiles[name] = step("profile", name, [*own, places], lambda embed=embed: asdict(profile(embed, places)))  # type: ignore[misc]
             dimension[name] = step("dimension", name, own, lambda own=own: local_dimension(*own)[:MAPPED].tolist())  # type: ignore[misc]
         similarity = {measure: np.full((len(names), len(names)), np.nan) for measure in MEASURES}
         for i, j in zip(*np.tril_indices(len(names)), strict=True):

@@ -15,10 +15,10 @@ from tests.evaluation.planted import planted_tasks, waves
 CELL_KM = 50
 
 
-def cell_code(points):
-    """A random code of 256 numbers for each cell of 50 km: knows every place and nothing about it."""
+def cell_code(points, numbers=512):
+    """A random code for each cell of 50 km: knows every place and nothing about it."""
     cells, row = np.unique(equal_area_cells(points, CELL_KM), return_inverse=True)
-    return np.stack([np.random.default_rng(cell).normal(size=256) for cell in cells])[row]
+    return np.stack([np.random.default_rng(cell).normal(size=numbers) for cell in cells])[row]
 
 
 def noise(points):
@@ -29,7 +29,7 @@ def shuffled(points):
     return waves(np.random.default_rng(1).permutation(points))
 
 
-def clustered(clusters=250, each=20, seed=0):
+def clustered(clusters=500, each=10, seed=0):
     """Towns with some places each, within a few km."""
     rng = np.random.default_rng(seed)
     east, north = rng.normal(0, 2, (2, each))
@@ -56,7 +56,7 @@ def test_planted_labels_are_found_and_noise_is_not():
 def test_a_code_of_cells_wins_at_random_and_loses_under_blocks():
     """What random folds reward: labels are a broad gradient and a value of each town's own."""
     points = clustered()
-    towns = np.random.default_rng(3).normal(size=250).repeat(20)
+    towns = np.random.default_rng(3).normal(size=500).repeat(10)
     broad = unit_sphere(points) @ [1.0, -0.5, 2.0]
     label = broad / broad.std() + towns + 0.2 * np.random.default_rng(4).normal(size=len(points))
     report = evaluate({"code": cell_code}, [Task("planted", points, label, "regression")])

@@ -118,7 +118,7 @@ def partition_bars(
     if not tasks or not shown:
         return sentence("No task was partitioned.", title)
     whole = np.sum(list(shown.values()), axis=0)
-    figure, axes = blank(5.2, TOP_IN + 0.2 + 0.1 * len(shown) + (ROW_IN + 0.03) * len(tasks), title)
+    figure, axes = blank(5.2, TOP_IN + 0.5 + 0.19 * (len(shown) + 1) + (ROW_IN + 0.03) * len(tasks), title)
     _name_rows(axes, tasks)
     y = np.arange(len(tasks))
     left, right = np.zeros(len(tasks)), np.zeros(len(tasks))
