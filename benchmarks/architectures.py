@@ -140,8 +140,8 @@ Sentinel-2), 368 crops of 23 real Sentinel-2 patches. Every modality has its own
 ridge probe with alpha by leave-one-out; random: folds 0-5 train, 6-9 test; blocks: mean over five folds of
 10-degree cells; at most 6,000 rows a task; R2 clipped at 0, accuracy. No label of these tasks is used in
 pretraining; but temperature and encoder were chosen by looking at these same 26 tasks (docs/LOG.md, one seed).
-Two seeds (mean ± half their difference); in brackets the 95 % bootstrap interval over tasks and
-spatial blocks, mean over seeds. R and B: mean over the groups shown under random folds and blocks. No model here saw night
+Two seeds (mean ± half their difference); in brackets the 95 % bootstrap interval over tasks and spatial
+blocks, mean over seeds. R and B: mean over the groups shown under random folds and blocks. No model here saw night
 lights; seconds are those of training on one thread beside other work.
 
 Settings of all three architectures: {settings}.
