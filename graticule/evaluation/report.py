@@ -21,6 +21,7 @@ from graticule.evaluation.scores import Scores
 from graticule.evaluation.uncertainty import Paired, holm, paired_test, resampling_blocks, score_draws
 
 DRAWS = 1000  # of the bootstrap
+LEAKY = 0.1  # the leak score from which on the text of a report names a split
 Cell = NDArray[np.float64]
 
 
@@ -122,7 +123,9 @@ class Report(Scores):
         widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
         aligned = ("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
         text = "\n".join(line.rstrip() for line in aligned)
-        return "\n".join([text, *(["", "Not examined:"] if self.failures else []), *map(str, self.failures)])
+        leaky = [f"{task} ({split}): {leak}" for (task, split), leak in self.leaks.items() if leak.score >= LEAKY]
+        further = {"Leaking splits:": leaky, "Not examined:": [str(failure) for failure in self.failures]}
+        return "\n".join([text, *(line for title, lines in further.items() if lines for line in ("", title, *lines))])
 
     def to_markdown(self) -> str:
         """The summary as a Markdown table."""
