@@ -197,11 +197,12 @@ def _occurrences(texts: Sequence[str]) -> tuple[Rows, Rows, list[str]]:
 def _log_odds_z(high: Array, low: Array, prior: Array) -> Array:
     """Monroe et al. 2008: eq. 16 over the square root of eq. 20, with word counts and prior pseudo-counts (words,)."""
 
-    def log_odds(count: Array) -> Array:
-        held = count + prior
+    first, second = (np.maximum(count + prior, 1e-12) for count in (high, low))  # no word stands in either group: 0
+
+    def log_odds(held: Array) -> Array:
         return np.asarray(np.log(held / np.maximum(held.sum() - held, 1e-12)))
 
-    return np.asarray((log_odds(high) - log_odds(low)) / np.sqrt(1 / (high + prior) + 1 / (low + prior)))
+    return np.asarray((log_odds(first) - log_odds(second)) / np.sqrt(1 / first + 1 / second))
 
 
 def _effective_cells(word: Rows, cell: Rows, size: int) -> Array:

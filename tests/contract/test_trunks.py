@@ -17,7 +17,7 @@ CONTENTS = {
 }
 DIMS = {"sentence": 24, "ngram": 512, "statistics": 60, "multispectral": 256, "resnet18": 512, "photo": 16}
 CASES = {
-    "sentence": ({"name": "sentence"}, {"max_tokens": 6}),
+    "sentence": ({"name": "sentence", "dtype": "float32"}, {"max_tokens": 6}),
     "ngram": ({"name": "ngram"}, {"seed": 1}),
     "statistics": ({"name": "statistics"}, {"boxes": [1, 9]}),
     "multispectral": ({"name": "multispectral"}, {"seed": 1}),

@@ -159,7 +159,7 @@ TEXTS = ["the river", "", "a small old church in the village of the north", "mou
 @pytest.mark.parametrize("normalise", [True, False])
 def test_equals_the_naive_bert(tmp_path, pooling, normalise):
     folder = write_bert_folder(tmp_path, pooling=pooling, normalise=normalise)
-    found = SentenceTrunk(folder, batch_tokens=24)(TEXTS)
+    found = SentenceTrunk(folder, batch_tokens=24, dtype="float32")(TEXTS)
     expected = naive_vectors(folder, TEXTS, pooling=pooling, normalise=normalise, max_tokens=20)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == np.float32
@@ -170,7 +170,7 @@ def test_equals_the_naive_bert(tmp_path, pooling, normalise):
 )
 def test_prefixes_and_roberta_positions(tmp_path, prefix, model_type, first):
     folder = write_bert_folder(tmp_path, prefix=prefix, model_type=model_type)
-    found = SentenceTrunk(folder)(TEXTS)
+    found = SentenceTrunk(folder, dtype="float32")(TEXTS)
     expected = naive_vectors(folder, TEXTS, prefix=prefix, first_position=first, max_tokens=20 - first)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -179,7 +179,7 @@ def test_equals_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     folder = write_bert_folder(tmp_path, normalise=False)
     model = transformers.BertModel.from_pretrained(str(folder), attn_implementation="eager").eval()
-    trunk = SentenceTrunk(folder)
+    trunk = SentenceTrunk(folder, dtype="float32")
     for text in TEXTS:
         ids = trunk.tokenizer.encode(text).ids
         with torch.inference_mode():
@@ -207,10 +207,10 @@ def test_the_default_names_its_package(monkeypatch):
 
 
 def test_rows_do_not_depend_on_batch_or_order(tmp_path):
-    trunk = SentenceTrunk(write_bert_folder(tmp_path), batch_tokens=1)
+    trunk = SentenceTrunk(write_bert_folder(tmp_path), batch_tokens=1, dtype="float32")
     alone = trunk(TEXTS)
     order = [3, 0, 5, 2, 1, 4]
-    wide = SentenceTrunk(trunk.folder, batch_tokens=10_000)([TEXTS[i] for i in order])
+    wide = SentenceTrunk(trunk.folder, batch_tokens=10_000, dtype="float32")([TEXTS[i] for i in order])
     np.testing.assert_allclose(wide, alone[order], atol=1e-5)
 
 
