@@ -196,7 +196,6 @@ def _occurrences(texts: Sequence[str]) -> tuple[Rows, Rows, list[str]]:
 
 def _log_odds_z(high: Array, low: Array, prior: Array) -> Array:
     """Monroe et al. 2008: eq. 16 over the square root of eq. 20, with word counts and prior pseudo-counts (words,)."""
-
     first, second = (np.maximum(count + prior, 1e-12) for count in (high, low))  # no word stands in either group: 0
 
     def log_odds(held: Array) -> Array:
