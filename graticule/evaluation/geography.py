@@ -79,16 +79,6 @@ def quantile_edges(distance_km: Floats, bins: int = 8) -> Floats:
     return edges if len(edges) > 1 else np.repeat(edges, 2)
 
 
-def log_edges(distance_km: Floats, bins: int = 8, least_km: float = 1.0) -> Floats:
-    """Edges of a bin from 0 to `least_km` and `bins` - 1 bins from there to the largest distance, evenly by ratio."""
-    known = _finite(distance_km, bins)
-    if not least_km > 0:
-        raise SettingError(f"The first edge must be positive, got {least_km:g} km.")
-    if bins == 1 or known.max() <= least_km:
-        return np.array([0.0, max(float(known.max()), least_km)])
-    return np.concatenate([[0.0], np.geomspace(least_km, known.max(), bins)])
-
-
 def by_distance(
     truth: Array,
     predicted: Array,

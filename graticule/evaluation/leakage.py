@@ -14,7 +14,6 @@ from graticule.geo.coords import EARTH_RADIUS_KM, Points, unit_sphere
 
 SAME_PLACE_KM = 1e-3
 NEAR_KM = 1.0
-QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 Kilometres = NDArray[np.float64]
 
 
@@ -65,12 +64,6 @@ def duplicates(points: Points, folds: Folds) -> list[Rows]:
     ends = np.cumsum([len(test) for _, test in folds])
     pieces = np.split(distance_km, ends[:-1])
     return [test[piece <= SAME_PLACE_KM] for (_, test), piece in zip(folds, pieces, strict=True)]
-
-
-def distance_to_training(points: Points, folds: Folds) -> dict[float, float]:
-    """Quantiles of the great-circle distance in km from a test row to the nearest training row of its fold."""
-    values = np.quantile(nearest_training(points, folds)[0], QUANTILES)
-    return {quantile: float(value) for quantile, value in zip(QUANTILES, values, strict=True)}
 
 
 def leak_score(task: Task, folds: Folds, near_km: float = NEAR_KM) -> float:

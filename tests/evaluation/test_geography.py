@@ -11,7 +11,6 @@ from graticule.evaluation.geography import (
     by_group,
     error_grid,
     geo_bias,
-    log_edges,
     nearest_km,
     quantile_edges,
 )
@@ -110,16 +109,15 @@ def test_infinite_distances_are_outside():
 @given(st.lists(st.floats(0, 20000), min_size=1, max_size=40), st.integers(1, 9))
 def test_edges_increase_and_hold_all_rows(distance, bins):
     distance = np.array(distance)
-    for edges in (quantile_edges(distance, bins), log_edges(distance, bins)):
-        found = by_distance(distance, distance, distance, np.zeros(len(distance), int), edges_km=edges)
-        assert len(edges) <= bins + 1
-        assert found.outside <= (len(distance) if edges[-1] < distance.max() else 0)
-        assert edges[-1] >= distance.max() * (1 - 1e-12)
+    edges = quantile_edges(distance, bins)
+    found = by_distance(distance, distance, distance, np.zeros(len(distance), int), edges_km=edges)
+    assert len(edges) <= bins + 1
+    assert found.outside <= (len(distance) if edges[-1] < distance.max() else 0)
+    assert edges[-1] >= distance.max() * (1 - 1e-12)
 
 
 def test_edges_are_even():
     np.testing.assert_allclose(quantile_edges(np.arange(101.0), 4), [0, 25, 50, 75, 100])
-    np.testing.assert_allclose(log_edges(np.array([3.0, 1000]), 4), [0, 1, 10, 100, 1000])
     assert quantile_edges(np.array([0.0, 0, 0, 0, 8]), 4).tolist() == [0, 8]
 
 
@@ -132,8 +130,6 @@ def test_edges_that_cannot_be(edges):
 def test_what_has_no_bins():
     with pytest.raises(DataError, match="got 0 and 8"):
         quantile_edges(np.full(3, np.inf))
-    with pytest.raises(SettingError, match="must be positive"):
-        log_edges(np.ones(3), least_km=0)
     with pytest.raises(DataError, match="same number of rows"):
         by_distance(np.ones(3), np.ones(3), np.ones(2), np.ones(3, int))
 
