@@ -181,7 +181,8 @@ def _bars(material: Material, split: str) -> Figure:
 
 
 def _part(key: str) -> str:
-    return f"shared: {key}" if " + " in key else f"unique: {key}"
+    """Blocks "a + b" as "shared: a, b", a single block as "unique: a"."""
+    return f"shared: {key.replace(' + ', ', ')}" if " + " in key else f"unique: {key}"
 
 
 def _parts_table(material: Material, split: str) -> Table:

@@ -125,7 +125,9 @@ def partition_bars(
     for (name, values), look in zip(shown.items(), looks_of(shown).values(), strict=True):
         values = np.where(np.isfinite(whole), values, 0.0)
         start = np.where(values < 0, left, right)
-        axes.barh(y, values, 0.68, start, color=look.colour, edgecolor="white", linewidth=0.5, label=shortened(name))
+        axes.barh(
+            y, values, 0.68, start, color=look.colour, edgecolor="white", linewidth=0.5, label=shortened(name, 60)
+        )
         left, right = left + np.minimum(values, 0), right + np.maximum(values, 0)
     axes.axvline(0, color=INK, linewidth=0.9)
     mixed = (left < 0) & np.isfinite(whole)
