@@ -169,13 +169,16 @@ def partition(material: Material) -> Iterator[Block]:
 
 def _bars(material: Material, split: str) -> Figure:
     found = {task: by[split]["parts"] for task, by in material.study.partitions.items() if split in by}
+    drawn = {task: max(map(abs, parts.values())) <= 1 for task, parts in found.items()}
     keys = list(next(iter(found.values())))
     return Figure(
         slug("partition", split),
         lambda: figures.partition_bars(
-            list(found), {_part(key): [max(min(parts[key], 1), -1) for parts in found.values()] for key in keys}
+            list(found),
+            {_part(key): [parts[key] if drawn[task] else np.nan for task, parts in found.items()] for key in keys},
         ),
-        f"Score of all blocks above that of none, taken apart; folds {split}; parts beyond 1 or -1 are cut there.",
+        f"Score of all blocks above that of none, taken apart; folds {split}. Tasks with a part beyond 1 or -1, where a"
+        " probe fails without bound far from labels, are left blank: see the table.",
         f"Variance partition, folds {split}.",
     )
 
