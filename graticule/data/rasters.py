@@ -243,12 +243,7 @@ def raster(
         step = max(1, POINTS_PER_CHUNK // pixels**2)
         for first in range(start, len(points), step):
             here = points[first : first + step]
-            samples = offset_km(here, east, north)
-            found = [m.sample(samples) for m in mosaics]
-            contents = np.concatenate([values for values, _, _ in found], axis=-1)
-            contents = np.ascontiguousarray(np.moveaxis(contents, -1, 1)).reshape(len(here), -1, pixels, pixels)
-            beyond = np.max([b.mean(axis=1) for _, b, _ in found], axis=0)
-            missing = np.max([m.mean(axis=1) for _, _, m in found], axis=0)
+            contents, beyond, missing = patches(mosaics, offset_km(here, east, north), pixels)
             for i, (x, y) in enumerate(here.tolist()):
                 if missing[i] > 0.5:
                     yield Skip("outside the raster" if beyond[i] > 0.5 else "no data", names[first + i])
@@ -264,6 +259,17 @@ def raster(
         total=len(points),
         bands=tuple(f"{x.path.stem}:{band}" if prefix else band for x in layers for band in x.bands),
     )
+
+
+def patches(
+    mosaics: Sequence[Mosaic], samples: Points, pixels: int
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Samples (n, pixels^2, 2) -> (n, bands, pixels, pixels), row 0 in the north, shares (n,) beyond and missing."""
+    found = [mosaic.sample(samples) for mosaic in mosaics]
+    contents = np.concatenate([values for values, _, _ in found], axis=-1)
+    contents = np.ascontiguousarray(np.moveaxis(contents, -1, 1)).reshape(len(samples), -1, pixels, pixels)
+    beyond = np.max([b.mean(axis=1) for _, b, _ in found], axis=0)
+    return contents, beyond, np.max([m.mean(axis=1) for _, _, m in found], axis=0)
 
 
 def mosaic(layers: Sequence[Layer], spacing_km: float) -> list[Mosaic]:

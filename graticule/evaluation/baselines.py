@@ -15,7 +15,7 @@ from graticule.errors import need
 from graticule.evaluation.kriging import kriging
 from graticule.evaluation.predictors import Array, Inputs, Predictor, vote
 from graticule.evaluation.probes import ridge
-from graticule.geo.coords import EARTH_RADIUS_KM, Points, unit_sphere
+from graticule.geo.coords import Points, chord_km, unit_sphere
 
 NEAREST_KM = 1e-3  # places closer than a metre weigh no more than at a metre
 
@@ -47,7 +47,7 @@ def interpolation(
     """Labels of the nearest places, weighted by great-circle distance to the minus `power`: mean or majority."""
     tree = need("scipy.spatial", "train").cKDTree(unit_sphere(train.points))
     straight, found = tree.query(unit_sphere(test.points), k=np.arange(1, min(neighbours, len(train)) + 1))
-    distance_km = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(straight / 2, 1))
+    distance_km = chord_km(straight)
     return vote(label[found], np.maximum(distance_km, NEAREST_KM) ** -power, classes)
 
 

@@ -117,8 +117,7 @@ class _Explicit:
 
     def _patches(self, points: Points) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """(n, bands, pixels, pixels), row 0 in the north, and whether more than half of a patch lacks data."""
-        samples = offset_km(points, self.east_km, self.north_km)
-        found = [mosaic.sample(samples) for mosaic in self.mosaics]
-        values = np.ascontiguousarray(np.moveaxis(np.concatenate([v for v, _, _ in found], axis=-1), -1, 1))
-        missing = np.max([missing.mean(axis=1) for _, _, missing in found], axis=0) > 0.5
-        return values.reshape(len(points), -1, self.pixels, self.pixels), missing
+        from graticule.data.rasters import patches
+
+        values, _, missing = patches(self.mosaics, offset_km(points, self.east_km, self.north_km), self.pixels)
+        return values, missing > 0.5

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.geo.cells import equal_area_cells
+from graticule.geo.cells import fitting_cells
 from graticule.geo.coords import Points, unit_sphere
 
 Rows = NDArray[np.int64]
@@ -27,7 +27,8 @@ def spread(points: Points, rows: Rows, shots: int, rng: np.random.Generator) -> 
     suffice, every cell gives one row, then every cell a second one, and so on.
     """
     rows = rng.permutation(rows)
-    names, cell = np.unique(_cells(points[rows], shots), return_inverse=True)
+    _, cells = fitting_cells(points[rows], SPREAD_KM, shots)
+    names, cell = np.unique(cells, return_inverse=True)
     turn = np.empty(len(rows), dtype=np.int64)  # how many rows of the same cell come before
     order = np.argsort(cell, kind="stable")
     first = np.searchsorted(cell[order], np.arange(len(names)))
@@ -48,15 +49,6 @@ def clustered(points: Points, rows: Rows, shots: int, rng: np.random.Generator) 
         distance = np.where(free, np.square(xyz - xyz[centre]).sum(1), np.inf)
         free[np.argsort(distance, kind="stable")[:share]] = False
     return np.sort(rows[~free])
-
-
-def _cells(points: Points, least: int) -> Rows:
-    """Numbers of the largest cells of which `least` hold points, else of the smallest."""
-    for size_km in SPREAD_KM:
-        cells = equal_area_cells(points, size_km)
-        if len(np.unique(cells)) >= least:
-            break
-    return cells
 
 
 DRAWS: dict[str, Draw] = {"few-shot": spread, "few-shot clustered": clustered}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graticule.errors import SettingError, need
 from graticule.evaluation.splits import Folds, Rows
 from graticule.evaluation.tasks import Task
-from graticule.geo.coords import EARTH_RADIUS_KM, Points, unit_sphere
+from graticule.geo.coords import Points, chord_km, unit_sphere
 
 SAME_PLACE_KM = 1e-3
 NEAR_KM = 1.0
@@ -84,7 +84,7 @@ def nearest_training(points: Points, folds: Folds) -> tuple[Kilometres, Rows]:
     found = [(train, *tree(xyz[train]).query(xyz[test])) for train, test in folds]
     straight = np.concatenate([distance for _, distance, _ in found])
     row = np.concatenate([train[nearest] for train, _, nearest in found])
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(straight / 2, 1)), row
+    return chord_km(straight), row
 
 
 def _score(task: Task, folds: Folds, found: tuple[Kilometres, Rows], near_km: float) -> float:

@@ -18,7 +18,7 @@ from graticule.errors import DataError, SettingError, need, unknown
 from graticule.evaluation.countries import countries
 from graticule.evaluation.few_shot import DRAWS, REPEATS, SHOTS, Draw, spread
 from graticule.evaluation.tasks import Task
-from graticule.geo.cells import equal_area_cells
+from graticule.geo.cells import equal_area_cells, fitting_cells
 from graticule.geo.coords import Points, chord, unit_sphere
 
 logger = logging.getLogger(__name__)
@@ -242,9 +242,7 @@ def _degree_blocks(task: Task, size_deg: float, least: int) -> Rows:
 
 def _cell_size_km(task: Task, least: int) -> float:
     """The largest of `CELL_KM` of which `least` cells hold places, else the smallest."""
-    for size_km in CELL_KM:
-        if len(np.unique(equal_area_cells(task.points, size_km))) >= least:
-            break
+    size_km, _ = fitting_cells(task.points, CELL_KM, least)
     if size_km < CELL_KM[0]:
         logger.info("%s: cells of %g km instead of %g, its places are close together", task.name, size_km, CELL_KM[0])
     return size_km

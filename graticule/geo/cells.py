@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -38,6 +39,15 @@ def equal_area_cells(points: Points, size_km: float) -> NDArray[np.int64]:
     column = np.minimum(((points[:, 0] + 180) / 360 * counts[band]).astype(np.int64), counts[band] - 1)
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return first[band] + column
+
+
+def fitting_cells(points: Points, sizes_km: Sequence[float], least: int) -> tuple[float, NDArray[np.int64]]:
+    """The first of `sizes_km` of whose `equal_area_cells` `least` or more hold points, else the last; and cells."""
+    for size_km in sizes_km:
+        cells = equal_area_cells(points, size_km)
+        if len(np.unique(cells)) >= least:
+            break
+    return size_km, cells
 
 
 def cell_centres(size_km: float) -> Points:

@@ -84,6 +84,11 @@ def chord(km: float) -> float:
     return float(2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2))
 
 
+def chord_km(straight: Any) -> Any:
+    """Great-circle km spanned by unit-sphere chords of length `straight`: the inverse of `chord`."""
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(straight / 2, 1))
+
+
 def uniform_places(n: int, *, seed: int | np.random.Generator = 0) -> Points:
     """`n` random lon/lat degrees, uniform by area on the sphere (the sine of the latitude is uniform)."""
     rng = np.random.default_rng(seed)
