@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from graticule.errors import DataError, SettingError, need, unknown
+from graticule.evaluation.inner import standardise
 from graticule.evaluation.predictors import Array, one_hot, score
 from graticule.evaluation.probes import ALPHAS, fit_ridge
 from graticule.evaluation.splits import Folds, Rows
@@ -166,9 +167,7 @@ def _standardised(blocks: Mapping[str, Array], train: Rows, test: Rows) -> tuple
     """Columns with mean 0 and deviation 1 over the training rows; constant ones become 0 there."""
     seen, asked = {}, {}
     for name, block in blocks.items():
-        mean, deviation = block[train].mean(0), block[train].std(0)
-        deviation = np.where(deviation > 1e-9 * np.abs(mean), deviation, np.inf)
-        seen[name], asked[name] = (block[train] - mean) / deviation, (block[test] - mean) / deviation
+        seen[name], asked[name] = standardise(block[train], block[test])
     return seen, asked
 
 
