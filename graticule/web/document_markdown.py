@@ -12,7 +12,7 @@ from graticule.web.document_page import inline as html_inline
 
 FOLDER = "figures"
 GRID_COLUMNS = 3
-SPECIAL = re.compile(r"[\\`*\[\]<>~$|]|(?<!\w)_|_(?!\w)")  # what GitHub would read as a mark; _ inside a word is none
+SPECIAL = re.compile(r"[\\`*\[\]<>~$|]|(?<![^\W_])_|_(?![^\W_])")  # GitHub's marks; _ between letters or digits is none
 LINE_START = re.compile(r"^(\s*)(\d*)([-+#=.)])(?=[-=#\s]|$)")  # a list, a heading
 
 

@@ -193,6 +193,8 @@ def test_marks_of_paragraphs(words, html, text):
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
 @example("1) _a_ ~~b~~ <b> &amp; \\* |")
+@example("__0__")
+@example("a__b_")
 @example("-")
 @example("===")
 def test_plain_text_survives_a_reader_of_markdown(words):
