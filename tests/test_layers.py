@@ -14,7 +14,7 @@ ORDER = [
     {"data", "encoders", "objectives"},
     {"learners"},
     {"training"},
-    {"embed"},
+    {"embed", "embed_map"},
     {"zoo", "nearest"},
     {"evaluation"},
     {"settings"},

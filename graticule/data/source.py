@@ -10,8 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Content = str | bytes | NDArray[np.generic] | None
-Kind = Literal["text", "image", "photo", "point"]
+from graticule.geo.region import Region
+
+Content = str | bytes | NDArray[np.generic] | Region | None
+Kind = Literal["text", "image", "photo", "point", "region"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Row:
     """One row of one modality: where it is and what it holds.
 
     `content` by kind: "text" a string; "image" a (bands, height, width) array, the same shape and
-    dtype for all rows of a source; "photo" the bytes of an encoded picture; "point" None.
+    dtype for all rows of a source; "photo" the bytes of an encoded picture; "region" a `Region`, all with
+    images of the same shape and dtype or all without; "point" None.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Source:
     licence: str = "unknown"
     total: int | None = None
     bands: tuple[str, ...] = field(default=())
+    ledger: Callable[[], dict[str, Any]] | None = None  # after the last record: what became of finer things than rows
 
     def rows(self) -> Iterator[Row]:
         """Only the rows."""

@@ -118,3 +118,17 @@ def offset_km(points: Points, east_km: ArrayLike, north_km: ArrayLike) -> Points
     side = np.sin(angle) * np.sin(bearing)
     to_lon, to_lat = lon + np.arctan2(side, out), np.arctan2(up, np.hypot(out, side))
     return np.stack([_wrapped(np.degrees(to_lon)), np.degrees(to_lat)], axis=-1)
+
+
+def local_km(points: Points, centre: Points) -> NDArray[np.float64]:
+    """(n, 2) points -> (n, 2) east and north of (n, 2) or (1, 2) `centre` in km: the inverse of `offset_km`.
+
+    Azimuthal equidistant, so true at the poles and across the antimeridian; longitudes may run on past 180.
+    The antipode of the centre has no direction: it comes out half the circumference to the north.
+    """
+    away = great_circle_km(points, centre)
+    (lon, lat), (lon_0, lat_0) = np.radians(points).T, np.radians(centre).T
+    east = np.cos(lat) * np.sin(lon - lon_0)
+    north = np.cos(lat_0) * np.sin(lat) - np.sin(lat_0) * np.cos(lat) * np.cos(lon - lon_0)
+    bearing = np.arctan2(east, north)
+    return np.stack([away * np.sin(bearing), away * np.cos(bearing)], axis=-1)

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from graticule.errors import CoordinateError
@@ -15,6 +15,7 @@ from graticule.geo.coords import (
     fibonacci_lattice,
     from_unit_sphere,
     great_circle_km,
+    local_km,
     lonlat,
     offset_km,
     uniform_places,
@@ -260,3 +261,20 @@ def test_offsets_broadcast_and_zero_stays():
     reached = offset_km(points, np.zeros(3), np.zeros(3))
     assert reached.shape == (5, 3, 2)
     np.testing.assert_allclose(reached, np.broadcast_to(points[:, None], (5, 3, 2)), atol=1e-7)
+
+
+@given(places, st.floats(-15_000, 15_000), st.floats(-12_000, 12_000))
+def test_local_km_is_the_way_back(place, east, north):
+    centre = np.array([place])
+    assume(abs(place[1]) < 89.9999)  # at a pole itself east has no direction
+    there = offset_km(centre, [east], [north])[0]
+    np.testing.assert_allclose(local_km(there, centre), [[east, north]], atol=0.02)
+
+
+def test_local_km_beyond_the_antimeridian_and_of_no_points():
+    centre = one(179.99, 10)
+    np.testing.assert_allclose(
+        local_km(np.array([[180.01, 10.0]]), centre), local_km(one(-179.99, 10), centre), atol=1e-9
+    )
+    assert local_km(np.empty((0, 2)), centre).shape == (0, 2)
+    np.testing.assert_allclose(local_km(centre, centre), [[0, 0]], atol=1e-9)
