@@ -46,6 +46,42 @@ class EpochSampler:
         return self._shuffle[1][place * self.size : (place + 1) * self.size]
 
 
+@dataclass
+class TokenSampler:
+    """Draw number k of a ragged modality: every row once an epoch, in batches of about `budget` tokens.
+
+    `lengths` are the tokens of each row. The shuffle of an epoch is cut where its sum of tokens passes whole
+    shares of the total, so that all epochs have equally many draws and a draw holds at most `budget` tokens and
+    one row more. Stateless but for a cache, as `EpochSampler` is.
+    """
+
+    name: str
+    lengths: NDArray[np.int64]
+    budget: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.lengths) == 0:
+            raise DataError(f"Modality {self.name!r} has 0 rows: nothing can be drawn from it.")
+        if self.budget < 1:
+            raise SettingError(f"A batch needs at least one token, got batch_tokens={self.budget}.")
+        fewest = max(self.budget, 2 * int(self.lengths.max()))  # so that every draw gets a row
+        self.draws_per_epoch = max(1, -(-int(self.lengths.sum()) // fewest))
+        self._shuffle: tuple[int, list[NDArray[np.int64]]] | None = None
+
+    def draw(self, number: int) -> NDArray[np.int64]:
+        """Row numbers of the draw with this number."""
+        epoch, place = divmod(number, self.draws_per_epoch)
+        if self._shuffle is None or self._shuffle[0] != epoch:
+            rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), epoch])
+            order = rng.permutation(len(self.lengths))
+            ends = np.cumsum(self.lengths[order])
+            middles = (ends - self.lengths[order] / 2) / max(1, ends[-1])
+            cuts = np.searchsorted(middles, np.arange(1, self.draws_per_epoch) / self.draws_per_epoch)
+            self._shuffle = (epoch, np.split(order, cuts))
+        return self._shuffle[1][place]
+
+
 def colocate(sources: Batch, *, within_km: float) -> Batch:
     """Only rows that share their place: row i of every modality lies within `within_km` of row i of the first.
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from graticule.data import contents
 from graticule.data.source import Content, Row, Skip, Source
 from graticule.errors import CacheError, DataError, SettingError
 from graticule.files import atomic_write, digest_file, digest_json, read_json, write_json
@@ -47,7 +48,7 @@ class Table:
 
     @property
     def kind(self) -> str:
-        """text, image, photo or point."""
+        """text, image, photo, region or point."""
         return str(self.manifest["kind"])
 
     @property
@@ -90,7 +91,7 @@ class Table:
 
     def contents(self, part: Mapping[str, Any]) -> list[Content]:
         """The contents of one part, in order."""
-        return _decode(self._read(part, ["content"])["content"], self.manifest)
+        return contents.decode(self._read(part, ["content"])["content"], self.manifest)
 
     def all_contents(self) -> Iterator[Content]:
         """The contents of all rows, in order."""
@@ -193,18 +194,16 @@ def _continue(name: str, source: Source, folder: Path, state: dict[str, Any]) ->
                     examples.append(record.where)
                 continue
             rows.append(record)
-            size += _size(record.content)
+            size += contents.size(record.content)
             if len(rows) == PART_ROWS or size >= PART_BYTES:
                 _write_part(folder, state, rows)
                 rows, size = [], 0
         if rows:
             _write_part(folder, state, rows)
+    if source.ledger is not None:
+        state["ledger"] = source.ledger()
     write_json(folder / "manifest.json", state | {"complete": True})
     state["complete"] = True
-
-
-def _size(content: Content) -> int:
-    return content.nbytes if isinstance(content, np.ndarray) else len(content or "")
 
 
 def _write_part(folder: Path, state: dict[str, Any], rows: list[Row]) -> None:
@@ -219,33 +218,12 @@ def _write_part(folder: Path, state: dict[str, Any], rows: list[Row]) -> None:
         "lat": pa.array([r.lat for r in rows], pa.float64()),
     }
     if state["kind"] != "point":
-        columns["content"] = _encode([r.content for r in rows], state)
+        columns["content"] = contents.encode([r.content for r in rows], state)
     path = folder / f"part-{len(state['parts']):05d}.parquet"
     atomic_write(path, lambda temporary: pq.write_table(pa.table(columns), temporary, compression="zstd"))
     state["parts"].append({"file": path.name, "rows": len(rows), "blake2b": digest_file(path)})
     state["rows"] += len(rows)
     write_json(folder / "manifest.json", state)
-
-
-def _encode(contents: list[Content], state: dict[str, Any]) -> pa.Array:
-    if state["kind"] != "image":
-        return pa.array(contents, pa.string() if state["kind"] == "text" else pa.binary())
-    arrays = [np.ascontiguousarray(c) for c in contents]
-    layout = state.setdefault("array", {"shape": list(arrays[0].shape), "dtype": arrays[0].dtype.str})
-    for i, array in enumerate(arrays):
-        if [list(array.shape), array.dtype.str] != [layout["shape"], layout["dtype"]]:
-            raise DataError(
-                f"All rows of an image modality must be alike: expected {layout['shape']} {layout['dtype']}, "
-                f"row {state['rows'] + i} of {state['modality']!r} is {list(array.shape)} {array.dtype.str}."
-            )
-    return pa.array([a.tobytes() for a in arrays], pa.binary())
-
-
-def _decode(column: pa.ChunkedArray, manifest: dict[str, Any]) -> list[Content]:
-    if manifest["kind"] != "image":
-        return list(column.to_pylist())
-    shape, dtype = manifest["array"]["shape"], np.dtype(manifest["array"]["dtype"])
-    return [np.frombuffer(value.as_buffer(), dtype).reshape(shape) for value in column]
 
 
 def head(source: Source, n: int) -> list[Row]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 class Trunk(Protocol):
-    """A frozen encoder of raw contents of one `kind` (text, image, photo); `trunk(**config)` rebuilds it."""
+    """A frozen encoder of raw contents of one `kind` (text, image, photo, region); `trunk(**config)` rebuilds it."""
 
     kind: str
     config: dict[str, Any]
@@ -19,6 +16,6 @@ class Trunk(Protocol):
         """Everything the features depend on, in JSON types: name, settings, hash of the weights."""
         ...
 
-    def __call__(self, contents: Sequence[Any]) -> NDArray[np.float32]:
-        """`n` contents -> (n, dim) float32 features; the result of a row never depends on its neighbours."""
+    def __call__(self, contents: Sequence[Any]) -> Any:
+        """`n` contents -> (n, dim) float32 array, `n` regions -> Tokens; a row's result never depends on the others."""
         ...

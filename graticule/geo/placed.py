@@ -9,23 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.errors import DataError
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths: row i is `values[offsets[i]:offsets[i + 1]]`."""
-
-    values: Any
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def take(self, rows: NDArray[np.int64]) -> Ragged:
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Ragged(self.values[index], offsets)
+from graticule.geo.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -33,7 +17,7 @@ class Placed:
     """Rows of ONE modality, each with its own coordinate.
 
     lonlat     (n, 2) float64 degrees: numpy at rest, a tensor in training
-    features   (n, ...) array or tensor, or Ragged
+    features   (n, ...) array or tensor, or Tokens
     ids        (n,) names, or None
     """
 
@@ -53,7 +37,7 @@ class Placed:
 
     def take(self, rows: NDArray[np.int64]) -> Placed:
         """The rows with these numbers, in this order."""
-        features = self.features.take(rows) if isinstance(self.features, Ragged) else self.features[rows]
+        features = self.features.take(rows) if isinstance(self.features, Tokens) else self.features[rows]
         return Placed(self.lonlat[rows], features, None if self.ids is None else self.ids[rows])
 
 

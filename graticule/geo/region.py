@@ -30,7 +30,9 @@ class Region:
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.tags), len(self.geometries), len(self.shares)}
         if len(lengths) > 1:
-            raise DataError(f"A region needs one id, tags, geometry and share an entity, got {sorted(lengths)} of them.")
+            raise DataError(
+                f"A region needs one id, tags, geometry and share an entity, got {sorted(lengths)} of them."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -37,6 +37,10 @@ class Tokens:
         entities = np.diff(np.asarray(self.offsets))
         return entities if self.seen is None else entities + np.asarray(self.seen).sum(axis=1)
 
+    def arrays(self) -> dict[str, Any]:
+        """The parts that are there, by name."""
+        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
+
     def take(self, rows: NDArray[np.int64]) -> Tokens:
         """The regions with these numbers, in this order; only the tag sets that they use."""
         lengths = np.diff(self.offsets)[rows]
@@ -65,10 +69,7 @@ class Tokens:
         """The same as torch tensors on a device."""
         import torch
 
-        def move(array: Any) -> Any:
-            return None if array is None else torch.as_tensor(np.ascontiguousarray(array)).to(device)
-
-        return Tokens(**{name: move(getattr(self, name)) for name in self.__dataclass_fields__})
+        return Tokens(**{n: torch.as_tensor(np.ascontiguousarray(a)).to(device) for n, a in self.arrays().items()})
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
@@ -98,6 +99,10 @@ def padded(values: Any, offsets: Any) -> tuple[Any, Any]:
     lengths = offsets[1:] - offsets[:-1]
     longest = int(lengths.max()) if len(lengths) else 0
     present = xp.arange(longest, **({} if xp is np else {"device": values.device}))[None, :] < lengths[:, None]
-    out = xp.zeros((len(lengths), longest, *values.shape[1:]), dtype=values.dtype, **({} if xp is np else {"device": values.device}))
+    out = xp.zeros(
+        (len(lengths), longest, *values.shape[1:]),
+        dtype=values.dtype,
+        **({} if xp is np else {"device": values.device}),
+    )
     out[present] = values
     return out, present

@@ -1,11 +1,15 @@
-"""The trunk pass: prepared rows -> features, once, cached on disk in float16 under a hash of rows and trunk."""
+"""The trunk pass: prepared rows -> features, once, cached on disk in float16 under a hash of rows and trunk.
+
+Most trunks give one array a row; the one of regions gives ragged `Tokens`.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +19,17 @@ from graticule.encoders.trunk import Trunk
 from graticule.errors import DataError
 from graticule.files import atomic_write, digest_file, digest_json, read_json, write_json
 from graticule.geo.placed import Placed
+from graticule.geo.tokens import Tokens, join
 from graticule.progress import Progress
 
 logger = logging.getLogger(__name__)
+Format = tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+LARGEST = {"f": float(np.finfo(np.float16).max), "i": np.inf, "b": np.inf}
 CHUNK = 256  # contents given to a trunk at once; its result for a row does not depend on the others
 
 
 def cached_features(table: Table, trunk: Trunk) -> Placed:
-    """Features of all rows of a table by a frozen trunk: (n, dim) float16 with the rows' places and ids.
+    """Features of all rows of a table by a frozen trunk: (n, dim) float16, or Tokens, with the rows' places and ids.
 
     Computed part by part; each finished part is kept, so that a killed pass goes on where it was. A
     damaged part is named in a warning and computed again.
@@ -33,24 +40,44 @@ def cached_features(table: Table, trunk: Trunk) -> Placed:
     folder = table.folder / "features" / digest_json(identity)
     index_path = folder / "features.json"
     index: dict[str, Any] = read_json(index_path) if index_path.exists() else {**identity, "parts": {}}
-    features = []
+    suffix, compute, save, load, concatenate = TOKENS if table.kind == "region" else ARRAY
+    features: list[Any] = []
     with Progress(f"features of {table.name}", len(table)) as progress:
         for part in table.parts():
-            path = folder / f"{Path(part['file']).stem}.npy"
+            path = folder / f"{Path(part['file']).stem}{suffix}"
             if not _is_whole(path, index["parts"].get(path.name)):
-                values = _compute(table, part, trunk, progress)
-                atomic_write(path, partial(_save, values=values))
+                atomic_write(path, partial(save, values=compute(table, part, trunk, progress)))
                 index["parts"][path.name] = digest_file(path)
                 write_json(index_path, index)
             else:
                 progress.skip(part["rows"])
-            features.append(np.load(path, mmap_mode="r"))
-    return Placed(table.lonlat, np.concatenate(features), table.ids)
+            features.append(load(path))
+    return Placed(table.lonlat, concatenate(features), table.ids)
 
 
 def _save(path: Path, values: NDArray[np.float16]) -> None:
     with path.open("wb") as file:
         np.save(file, values)
+
+
+def _tokens(table: Table, part: dict[str, Any], trunk: Trunk, progress: Progress) -> Tokens:
+    tokens = cast(Tokens, trunk(table.contents(part)))
+    progress.advance(len(tokens))
+    for name, values in tokens.arrays().items():
+        if not np.isfinite(values).all() or np.abs(values).max(initial=0) > LARGEST[values.dtype.kind]:
+            raise DataError(f"The {name} of {table.folder / part['file']} hold values that float16 cannot hold.")
+    return tokens
+
+
+def _save_tokens(path: Path, values: Tokens) -> None:
+    arrays = values.arrays()
+    with path.open("wb") as file:
+        np.savez(file, **{n: a.astype(np.float16) if a.dtype.kind == "f" else a for n, a in arrays.items()})
+
+
+def _load_tokens(path: Path) -> Tokens:
+    with np.load(path) as arrays:
+        return Tokens(**{n: arrays[n] for n in arrays.files})
 
 
 def _is_whole(path: Path, digest: str | None) -> bool:
@@ -74,6 +101,10 @@ def _compute(table: Table, part: dict[str, Any], trunk: Trunk, progress: Progres
         chunks.append(chunk.astype(np.float16))
         progress.advance(len(chunk))
     return np.concatenate(chunks)
+
+
+ARRAY: Format = (".npy", _compute, _save, partial(np.load, mmap_mode="r"), np.concatenate)
+TOKENS: Format = (".npz", _tokens, _save_tokens, _load_tokens, join)
 
 
 def raw_features(table: Table) -> Placed:

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graticule.data.loader import EpochSampler
+from graticule.data.loader import EpochSampler, TokenSampler
 from graticule.errors import CacheError, GraticuleError, SettingError
 from graticule.files import atomic_write
 from graticule.geo.placed import Batch, Placed
+from graticule.geo.tokens import Tokens
 from graticule.learners.base import Learner
 from graticule.progress import Progress
 from graticule.training.checkpoint import flatten_optimiser, load_tensors, save_tensors, unflatten_optimiser
@@ -48,6 +49,8 @@ class Schedule:
 
     steps: int
     batch_size: int = 1024  # rows a modality and step
+    batch_tokens: int = 8192  # tokens a step of a modality whose rows are ragged, instead of `batch_size` rows
+    row_tokens: int = 256  # as many tokens of a ragged row count at most
     learning_rate: float = 1e-3
     faster: tuple[tuple[str, float], ...] = ()  # (pattern of parameter names, factor on the learning rate)
     weight_decay: float = 0.01
@@ -109,9 +112,7 @@ class _Loop:
             weight_decay=schedule.weight_decay,
         )
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.samplers = {
-            name: EpochSampler(name, len(rows), schedule.batch_size, schedule.seed) for name, rows in sources.items()
-        }
+        self.samplers = {name: _sampler(name, rows, schedule) for name, rows in sources.items()}
         self.average = {n: p.detach().clone() for n, p in self.trainable.items()} if schedule.ema else {}
         self.last_loss = math.nan
         self.began = time.monotonic()
@@ -213,6 +214,13 @@ class _Loop:
                 self.trainable[name].copy_(mean)
 
 
+def _sampler(name: str, rows: Placed, schedule: Schedule) -> EpochSampler | TokenSampler:
+    if isinstance(rows.features, Tokens):
+        lengths = np.minimum(rows.features.lengths, schedule.row_tokens)
+        return TokenSampler(name, lengths, schedule.batch_tokens, schedule.seed)
+    return EpochSampler(name, len(rows), schedule.batch_size, schedule.seed)
+
+
 def warmup_cosine(progress: float, warmup: float) -> float:
     """Factor on the learning rate: linear up to 1 over the share `warmup`, then half a cosine down to 0."""
     if progress < warmup:
@@ -230,7 +238,8 @@ def autocast(precision: str, device: torch.device) -> Any:
 
 def to_tensors(rows: Placed, device: torch.device) -> Placed:
     """The same rows as tensors on a device: places in float64, features as they are stored."""
-    features = torch.from_numpy(np.ascontiguousarray(rows.features))
+    ragged = isinstance(rows.features, Tokens)
+    features = rows.features if ragged else torch.from_numpy(np.ascontiguousarray(rows.features))
     return Placed(torch.from_numpy(rows.lonlat).to(device), features.to(device), rows.ids)
 
 

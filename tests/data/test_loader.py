@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graticule.data.loader import EpochSampler, colocate, without_neighbours
+from graticule.data.loader import EpochSampler, TokenSampler, colocate, without_neighbours
 from graticule.errors import DataError, SettingError
 from graticule.geo.coords import great_circle_km, offset_km, uniform_places
 from graticule.geo.placed import Placed
@@ -49,6 +49,32 @@ def test_nothing_to_draw_is_an_error():
         EpochSampler("text", 0, 4, 0)
     with pytest.raises(SettingError, match="batch_size=0"):
         EpochSampler("text", 4, 0, 0)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 90), st.integers(0, 9))
+def test_draws_by_tokens_hold_every_row_once_an_epoch_and_keep_the_budget(lengths, budget, seed):
+    lengths = np.array(lengths)
+    sampler = TokenSampler("osm", lengths, budget, seed)
+    for epoch in range(3):
+        draws = [sampler.draw(epoch * sampler.draws_per_epoch + k) for k in range(sampler.draws_per_epoch)]
+        assert sorted(np.concatenate(draws).tolist()) == list(range(len(lengths)))
+        for rows in draws:
+            assert len(rows)
+            assert lengths[rows].sum() <= max(budget, 2 * lengths.max()) + lengths[rows].max()
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.lists(st.integers(0, 99), min_size=1, max_size=9))
+def test_a_draw_by_tokens_depends_on_its_number_alone(lengths, numbers):
+    forth, back = (TokenSampler("osm", np.array(lengths), 50, 7) for _ in range(2))
+    expected = {number: forth.draw(number).tolist() for number in numbers}
+    assert {number: back.draw(number).tolist() for number in reversed(numbers)} == expected
+
+
+def test_no_tokens_to_draw_is_an_error():
+    with pytest.raises(DataError, match="'osm' has 0 rows"):
+        TokenSampler("osm", np.array([], dtype=int), 4, 0)
+    with pytest.raises(SettingError, match="batch_tokens=0"):
+        TokenSampler("osm", np.array([3]), 0, 0)
 
 
 def crowd(n, seed):
