@@ -9,6 +9,7 @@ from typing import Any
 
 from graticule.data.batches import table_places
 from graticule.data.bluemarble import WORLD
+from graticule.data.osm.source import osm
 from graticule.data.photos import photos
 from graticule.data.points import points, uniform_points
 from graticule.data.rasters import raster
@@ -21,6 +22,7 @@ from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.coords import Points, uniform_places
 
 READERS: dict[str, Callable[..., Source]] = {
+    "osm": osm,
     "photos": photos,
     "raster": raster,
     "scene": scene,
@@ -31,6 +33,7 @@ READERS: dict[str, Callable[..., Source]] = {
 }
 AT_PLACES = ("raster", "scene", "stac")  # readers that sample at places the user names
 TABLES = (".csv", ".csv.gz", ".tsv", ".jsonl", ".jsonl.gz", ".parquet", ".geojson")
+MAPS = (".osm", ".pbf", ".osm.gz", ".osm.bz2")
 PICTURES = (".jpg", ".jpeg", ".png")
 
 
@@ -76,13 +79,15 @@ def guess(path: Path) -> str:
         return "photos"
     if not path.exists():
         raise DataError(f"{path} does not exist. A reader's name may stand before a path, as in raster:world.tif.")
+    if name.endswith(MAPS):
+        return "osm"
     if name.endswith((".xml", ".xml.bz2", ".xml.gz", ".bz2")):
         return "wikipedia"
     if name.endswith(TABLES):
         return "table"
     if name.endswith((".tif", ".tiff", *PICTURES)):
         return "raster"
-    raise unknown("kind of file", path.suffix or name, [*TABLES, ".xml.bz2", ".tif", *PICTURES])
+    raise unknown("kind of file", path.suffix or name, [*TABLES, *MAPS, ".xml.bz2", ".tif", *PICTURES])
 
 
 def places(spec: str | None, what: str) -> Points:
@@ -111,5 +116,6 @@ def _bounds(text: str) -> tuple[float, ...]:
 
 
 __all__ = [
-    "photos", "points", "raster", "scene", "sentinel2", "source", "stac_search", "table", "uniform_points", "wikipedia",
+    "osm", "photos", "points", "raster", "scene", "sentinel2", "source", "stac_search", "table", "uniform_points",
+    "wikipedia",
 ]  # fmt: skip

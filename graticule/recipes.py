@@ -5,6 +5,8 @@ cyclic      the modalities take turns; location trains throughout, or stays froz
 melt        all pairs of all modalities in one softmax
 all-to-all  every two of {location, modalities}, for rows that are co-located
 satclip, geoclip, csp   the binary baselines: one modality, their encoder, loss and negatives
+geojepa, geojepa-paper  prediction in latent space over regions of maps, without negatives: the default, and the
+                        settings of the paper (arXiv 2503.05774) with its masks repaired
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from graticule.encoders.location import LocationEncoder
 from graticule.encoders.towers import Tower
 from graticule.errors import SettingError, unknown
 from graticule.learners.contrastive import ContrastiveLearner
+from graticule.learners.jepa import GEOJEPA, GEOJEPA_PAPER
 from graticule.learners.places import PlaceQueue, RandomPlaces
 from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, PairwiseInfoNCE
 from graticule.settings import Settings
@@ -149,12 +152,18 @@ RECIPES: dict[str, Recipe] = {
     "geoclip": geoclip,
     "csp": csp,
 }
+JEPA_RECIPES: dict[str, dict[str, Any]] = {"geojepa": GEOJEPA, "geojepa-paper": GEOJEPA_PAPER}  # of JepaLearner
 AS_PUBLISHED: dict[str, Any] = {"temperature": 0.07, "learn_temperature": True}
 DEFAULTS: dict[str, Settings] = {
     "satclip": Settings(location="satclip", **AS_PUBLISHED),
     "geoclip": Settings(location="geoclip", batch_size=256, queue=1024, **AS_PUBLISHED),
     "csp": Settings(location="csp", location_options={"dropout": 0.5}, **AS_PUBLISHED),
-}
+    "geojepa": Settings(steps=1500, weight_decay=0.05, beta2=0.95, clip=10.0, warmup=0.1),
+    "geojepa-paper": Settings(
+        steps=100_000, batch_tokens=48 * 9 * 64, row_tokens=1250, learning_rate=1e-3, last_learning_rate=1e-6,
+        warmup=0.1, weight_decay=0.05, last_weight_decay=0.1, beta2=0.95, clip=10.0,
+    ),
+}  # fmt: skip
 
 
 def recipe(name: str) -> Recipe:

@@ -16,8 +16,13 @@ class Settings:
 
     steps: int = 600
     batch_size: int = 1024  # rows a modality and step
+    batch_tokens: int = 8192  # geojepa: tokens a step, instead of rows
+    row_tokens: int = 256  # geojepa: as many tokens of a region are drawn at most
     learning_rate: float = 1e-3
+    last_learning_rate: float = 0.0  # at the last step
     weight_decay: float = 0.01
+    last_weight_decay: float | None = None  # at the last step; None: it stays
+    beta2: float = 0.999  # of AdamW
     warmup: float = 0.05  # share of the steps
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.0  # decay of a moving average of the weights; 0 for none
@@ -51,18 +56,30 @@ class Settings:
     start: str = ""  # folder of a run whose location encoder is taken over
     within_km: float = 1.0  # all-to-all: rows so close are one place
 
+    jepa: dict[str, Any] = field(default_factory=dict)  # geojepa: jepa.width=384, jepa.targets=frozen-random, ...
+
     holdout: str = ""  # a table of places that no row may be near
     holdout_km: float = 100.0
     shuffle: bool = False  # control: permute the places among the rows of each modality
 
 
-DOTTED = {"location": "location_options", "trunk": "trunks"}
+DOTTED = {"location": "location_options", "trunk": "trunks", "jepa": "jepa"}
 LEAST = {
-    **dict.fromkeys(("batch_size", "checkpoint_every", "dim", "every", "log_every"), 1),
+    **dict.fromkeys(("batch_size", "batch_tokens", "row_tokens", "checkpoint_every", "dim", "every", "log_every"), 1),
     **dict.fromkeys(("clip", "ema", "holdout_km", "learning_rate", "steps", "warmup", "weight_decay", "within_km"), 0),
-    **dict.fromkeys(("contrast", "dropout", "regression", "seed", "threads", "whiten"), 0),
+    **dict.fromkeys(
+        ("contrast", "dropout", "regression", "seed", "threads", "whiten", "last_learning_rate", "beta2"), 0
+    ),
 }
-BELOW_ONE = ("dropout", "ema", "warmup")
+ACCEPTED: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "bool": (bool,),
+    "bool | None": (bool, type(None)),
+    "str": (str,),
+}
+BELOW_ONE = ("beta2", "dropout", "ema", "warmup")
 
 
 def parse_settings(pairs: Mapping[str, Any], base: Settings | None = None) -> Settings:
@@ -99,11 +116,10 @@ def literal(value: Any) -> Any:
 def _typed(key: str, kind: str, value: Any) -> Any:
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     plain: Any = value if kind == "str" else literal(value)
-    accepted = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "bool | None": (bool, type(None))}
-    if not isinstance(plain, accepted[kind]) or (isinstance(plain, bool) and "bool" not in kind):
+    if not isinstance(plain, ACCEPTED[kind]) or (isinstance(plain, bool) and "bool" not in kind):
         raise SettingError(f"Setting {key!r} must be of type {kind}, got {value!r}.")
     if key in BELOW_ONE and not float(str(plain)) < 1:
         raise SettingError(f"Setting {key!r} must be below 1, got {value!r}.")
     if key in LEAST and not float(str(plain)) >= LEAST[key]:
         raise SettingError(f"Setting {key!r} must be at least {LEAST[key]}, got {value!r}.")
-    return float(str(plain)) if kind == "float" else plain
+    return float(str(plain)) if kind.startswith("float") and plain is not None else plain

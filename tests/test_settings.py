@@ -134,8 +134,9 @@ def test_every_limit_belongs_to_a_number():
 def test_every_setting_is_used():
     """A setting that no file reads would be a promise nobody keeps."""
     used = set()
-    for name in ("runs.py", "recipes.py"):
-        tree = ast.parse((Path(inspect.getfile(module)).parent / name).read_text())
+    home = Path(inspect.getfile(module)).parent
+    for path in (home / "recipes.py", *(home / "runs").glob("*.py")):
+        tree = ast.parse(path.read_text())
         used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {f.name for f in fields(Settings)} - {f.name for f in fields(Schedule)} <= used
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
+from graticule.cli import osm
 from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--lat", help="name of the latitude column")
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
-    one.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the model inside the package)")
+    one.add_argument(
+        "run",
+        nargs="?",
+        type=Path,
+        help="folder of a run or of `graticule osm` (default: the model inside the package)",
+    )
     one.add_argument("--lon", type=float, help="longitude of the place asked for, degrees")
     one.add_argument("--lat", type=float, help="latitude of the place asked for, degrees")
     one.add_argument("--text", help="a text as the question")
@@ -69,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("-k", type=int, default=5, help="number of answers (default: 5)")
     one.add_argument("--apart-km", type=float, default=0.0, help="least distance between answers, and from the place")
+    one.add_argument("--like", metavar="ID", help="of a folder of `graticule osm`: a region or an entity, as way/123")
+    one.add_argument("--among", type=Path, metavar="FOLDER", help="with --like: another such folder to answer from")
+
+    osm.arguments(verb("osm", "turn an extract of OpenStreetMap into vectors of its regions and entities"))
 
     one = verb("evaluate", "score embeddings on tasks, beside the baselines")
     one.add_argument(
@@ -179,6 +189,9 @@ def _nearest(asked: argparse.Namespace) -> int:
     from graticule.geo.coords import lonlat
     from graticule.nearest import gallery, nearest, question
 
+    if osm.is_map(asked):
+        say("\n".join(osm.alike(asked)))
+        return 0
     model = _model(asked.run)
     image = None if asked.image is None else read_picture(model, asked.image)
     vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image)
@@ -231,6 +244,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "map": _map,
     "nearest": _nearest,
+    "osm": osm.run,
     "prepare": _prepare,
     "quickstart": _quickstart,
     "train": _train,

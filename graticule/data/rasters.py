@@ -8,6 +8,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyproj
 import rasterio
 from affine import Affine
 from numpy.typing import ArrayLike, NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window
 
@@ -26,8 +27,16 @@ from graticule.geo.coords import Points, great_circle_km, lonlat, offset_km
 
 HELD_IN_MEMORY = 600_000_000  # bytes of decoded pixels; above, square tiles are read when needed
 TILE_PIXELS = 512
+LARGEST_TILE = 8  # times TILE_PIXELS: what is read at once where area means are taken
+COLOURS = ("red", "green", "blue", "gray", "palette")
 POINTS_PER_CHUNK = 1_200_000
 LONLAT, WEB_MERCATOR = pyproj.CRS("EPSG:4326"), pyproj.CRS("EPSG:3857")
+
+
+@lru_cache(maxsize=64)
+def from_lonlat(crs: pyproj.CRS) -> pyproj.Transformer:
+    """What turns lon/lat degrees into x and y."""
+    return pyproj.Transformer.from_crs(LONLAT, crs, always_xy=True)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Grid:
         """(..., 2) lon/lat degrees -> fractional rows and columns; NaN beyond the raster."""
         x, y = points[..., 0], points[..., 1]
         if self.crs != LONLAT:
-            x, y = pyproj.Transformer.from_crs(LONLAT, self.crs, always_xy=True).transform(x, y)
+            x, y = from_lonlat(self.crs).transform(x, y)
         a, b, c, d, e, f = (~self.transform)[:6]
         with np.errstate(invalid="ignore"):
             column, row = a * x + b * y + c, d * x + e * y + f
@@ -80,6 +89,26 @@ class Layer:
     bands: tuple[str, ...]
     dtype: np.dtype[Any]
     nodata: float | None
+    masked: bool = False  # pixels may be missing: by nodata, an alpha band or a mask
+
+    def read(self, window: Window, shape: tuple[int, int]) -> NDArray[Any]:
+        """(bands, *shape) values of a window."""
+        return read(self.path, window, shape, len(self.bands))
+
+
+class Mask(Layer):
+    """Where a raster file has pixels, by its mask or alpha band or nodata: one band, 0 where it has none."""
+
+    def read(self, window: Window, shape: tuple[int, int]) -> NDArray[Any]:
+        """(1, *shape) shares of the window that have pixels, in 255ths."""
+        with open_raster(self.path) as dataset:
+            share = dataset.dataset_mask(window=window, out_shape=shape, resampling=Resampling.average)
+        return np.asarray(share)[None]
+
+
+def mask(of: Layer) -> Mask:
+    """The mask of a raster file, to be sampled together with it."""
+    return Mask(of.path, of.grid, ("mask",), np.dtype(np.uint8), 0)
 
 
 class Mosaic:
@@ -87,7 +116,7 @@ class Mosaic:
 
     def __init__(self, layers: Sequence[Layer], *, reduce: int, whole: bool, budget: int) -> None:
         self.layers, self.grid, self.reduce = layers, layers[0].grid, reduce
-        self.tile = (self.grid.height, self.grid.width) if whole else (TILE_PIXELS * reduce,) * 2
+        self.tile = (self.grid.height, self.grid.width) if whole else (TILE_PIXELS * min(reduce, LARGEST_TILE),) * 2
         self.dtype = np.result_type(*(layer.dtype for layer in layers))
         self.count, self.budget, self.held = sum(len(layer.bands) for layer in layers), budget, 0
         self.tiles: OrderedDict[int, NDArray[Any]] = OrderedDict()
@@ -139,7 +168,7 @@ class Mosaic:
         first = 0
         for layer in self.layers:
             last = first + len(layer.bands)
-            tile[..., first:last] = np.moveaxis(read(layer.path, window, shape, len(layer.bands)), 0, -1)
+            tile[..., first:last] = np.moveaxis(layer.read(window, shape), 0, -1)
             first = last
         self.tiles[number] = tile
         self.held += tile.nbytes
@@ -185,11 +214,13 @@ def layer(path: Path, bounds: tuple[float, float, float, float] | None) -> Layer
             crs, transform = LONLAT, Affine(across, 0.0, west, 0.0, down, north)
         colours = (c.name for c in dataset.colorinterp)
         names = tuple(
-            text or (colour if colour in ("red", "green", "blue", "gray", "alpha") else f"band{i}")
+            "alpha" if colour == "alpha" else text or (colour if colour in COLOURS else f"band{i}")
             for i, (text, colour) in enumerate(zip(dataset.descriptions, colours, strict=True), start=1)
         )
         dtype = np.result_type(*(np.dtype(t) for t in dataset.dtypes))
-        return Layer(path, Grid(crs, transform, dataset.height, dataset.width), names, dtype, dataset.nodata)
+        masked = any(flags != [MaskFlags.all_valid] for flags in dataset.mask_flag_enums)
+        grid = Grid(crs, transform, dataset.height, dataset.width)
+        return Layer(path, grid, names, dtype, dataset.nodata, masked)
 
 
 def patch_grid(size_km: float, pixels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -22,8 +22,8 @@ class Tokens:
 
     offsets: Any  # (n + 1,) int64
     tags: Any  # (t,) int64 rows of tag_sets
-    geometry: Any  # (t, g) float32, see encoders.geometry
-    position: Any  # (t, p) float32, see encoders.geometry
+    geometry: Any  # (t, g) float32, see encoders.shapes
+    position: Any  # (t, p) float32, see encoders.shapes
     tag_sets: Any  # (s, d) float32 sums of tag vectors
     patches: Any = None  # (n, m, q) float32: m image patches of q numbers each, or None for a modality without images
     seen: Any = None  # (n, m) bool: patches whose pixels are all there

@@ -52,8 +52,11 @@ class Schedule:
     batch_tokens: int = 8192  # tokens a step of a modality whose rows are ragged, instead of `batch_size` rows
     row_tokens: int = 256  # as many tokens of a ragged row count at most
     learning_rate: float = 1e-3
+    last_learning_rate: float = 0.0  # at the last step
     faster: tuple[tuple[str, float], ...] = ()  # (pattern of parameter names, factor on the learning rate)
     weight_decay: float = 0.01
+    last_weight_decay: float | None = None  # at the last step, along the same cosine; None: it stays
+    beta2: float = 0.999  # of AdamW; beta 1 is .9
     warmup: float = 0.05  # share of the steps in which the learning rate rises
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.0  # decay of the moving average of weights that is returned; 0 for none
@@ -110,6 +113,7 @@ class _Loop:
         self.optimiser = torch.optim.AdamW(
             [{"params": [p], "lr": schedule.learning_rate * self._factor(n)} for n, p in self.trainable.items()],
             weight_decay=schedule.weight_decay,
+            betas=(0.9, schedule.beta2),
         )
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.samplers = {name: _sampler(name, rows, schedule) for name, rows in sources.items()}
@@ -126,8 +130,10 @@ class _Loop:
         number, done = which_phase(self.phases, step)
         phase = self.phases[number]
         self._freeze(phase)
+        last = schedule.last_learning_rate / max(schedule.learning_rate, 1e-12)
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * warmup_cosine(step / schedule.steps, schedule.warmup)
+            group["lr"] = rate * warmup_cosine(step / schedule.steps, schedule.warmup, last)
+            group["weight_decay"] = self._weight_decay(step / schedule.steps)
         batch = self._draw(phase, done, device)
         with autocast(schedule.precision, device):
             losses = self.learner.loss(batch)
@@ -140,6 +146,10 @@ class _Loop:
                 mean.lerp_(self.trainable[name], 1 - schedule.ema)
         self.learner.after_step((step + 1) / schedule.steps)
         return losses
+
+    def _weight_decay(self, progress: float) -> float:
+        first, last = self.schedule.weight_decay, self.schedule.last_weight_decay
+        return first if last is None else last + (first - last) * warmup_cosine(progress, 0)
 
     def _freeze(self, phase: Phase) -> None:
         for name, parameter in self.trainable.items():
@@ -221,11 +231,11 @@ def _sampler(name: str, rows: Placed, schedule: Schedule) -> EpochSampler | Toke
     return EpochSampler(name, len(rows), schedule.batch_size, schedule.seed)
 
 
-def warmup_cosine(progress: float, warmup: float) -> float:
-    """Factor on the learning rate: linear up to 1 over the share `warmup`, then half a cosine down to 0."""
+def warmup_cosine(progress: float, warmup: float, last: float = 0.0) -> float:
+    """Factor on the learning rate: linear up to 1 over the share `warmup`, then half a cosine down to `last`."""
     if progress < warmup:
         return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def autocast(precision: str, device: torch.device) -> Any:

@@ -2,13 +2,7 @@
 
 const degrees = (value, plus, minus) => `${+Math.abs(value).toFixed(2)}°\u00a0${value < 0 ? minus : plus}`;
 const coordinates = ([lon, lat]) => `${degrees(lat, "N", "S")}, ${degrees(lon, "E", "W")}`;
-const number = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
 const signed = (value) => (value > 0 ? "+" : "") + number(value, 3);
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
-
-function element(tag, text = "", attributes = {}) {
-  return Object.assign(document.createElement(tag), { textContent: text, ...attributes });
-}
 
 function describe(place, row) {
   const parts = [coordinates(place)];
@@ -28,11 +22,6 @@ function nearestDot(pixel) {
     });
   }
   return best;
-}
-
-function setLegend(legend, ramp, labels) {
-  legend.querySelector(".ramp").style.background = `linear-gradient(90deg, ${ramp.map((hex) => `#${hex}`)})`;
-  legend.querySelectorAll("span").forEach((span, i) => { span.textContent = labels[i]; });
 }
 
 function showComponent() {
@@ -131,11 +120,6 @@ function resize() {
 }
 
 /* ---- wiring ----------------------------------------------------------------------------------------------- */
-
-const pixelOf = (event) => {
-  const box = canvas.getBoundingClientRect();
-  return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
-};
 
 function hover(pixel) {
   const place = toPlace(pixel);

@@ -52,8 +52,6 @@ function rowAt([lon, lat]) {
 
 /* ---- drawing ---------------------------------------------------------------------------------------------- */
 
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
 function drawRaster() {
   const { latitude, stretch } = projections[state.projection], { scale, halfHeight } = frame();
   const { rows, columns } = page.raster, { width, height } = canvas;
@@ -129,11 +127,4 @@ function draw() {
     [...state.similar].reverse().forEach((row, i, all) => drawDot(page.lonlat(row), 7.5, "#ffffff", `${all.length - i}`));
   }
   if (state.marker) drawMarker(state.marker);
-}
-
-let waiting = false;
-function redraw() {
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => { waiting = false; draw(); });
 }

@@ -21,7 +21,6 @@ from graticule.geo import coords
 from graticule.geo.coords import Points
 
 SERIES = ("scales", "middles", "means", "shares")  # a number for each component
-ASSETS = ("map.css", "embedding.js", "map.js", "controls.js")  # inlined by map.html, in its order
 COMPONENTS = 64  # vectors are reduced to at most this many numbers a place
 STRETCH_PERCENT = (2.0, 98.0)  # colours are stretched between these percentiles by area
 MAX_PIXELS = 1_500_000
@@ -64,18 +63,20 @@ def write_map(
     places, values = _checked(lonlat, vectors, names)
     raster = nearest_rows(places)
     scores = quantise(values, area_weights(raster, len(places)))
+    if not len(scores.shares):
+        raise DataError("vectors must differ, but all point in the same direction: there is nothing to draw.")
     data = {
-        **_scores_entry(scores),
+        **scores_entry(scores),
         "dimensions": values.shape[1],
         "cosine_error": round(cosine_error(values, scores), 5),
-        "places": {"count": len(places), "centidegrees": _pack(np.rint(places * 100).astype("<i2"))},
+        "places": {"count": len(places), "centidegrees": pack(np.rint(places * 100).astype("<i2"))},
         "raster": _raster_entry(raster, len(places)),
-        "names": _names_entry(names),
+        "names": names_entry(names),
         "points": [_overlay_entry(name, *overlay) for name, overlay in (points or {}).items()],
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(title, about, data), encoding="utf-8")
+    path.write_text(filled("map.html", title, about, data), encoding="utf-8")
     return path
 
 
@@ -103,14 +104,14 @@ class Scores:
 
 def quantise(vectors: Floats, weights: Floats, components: int = COMPONENTS) -> Scores:
     """(n, d) vectors -> int8 scores of their directions on the leading principal components, one scale a component."""
-    unit = _unit(vectors)
+    unit = unit_vectors(vectors)
     mean = weights @ unit
     axes, shares = principal_components(unit, weights, components)
     axes, shown = _with_mean(axes, mean, components)
     centred = (unit - mean) @ axes
     low, high = centred.min(axis=0), centred.max(axis=0)
     middles, scales = (low + high) / 2, np.maximum((high - low) / 2, 1e-12) / 127
-    limits = np.array([_percentiles(column, weights) for column in centred.T[:shown]])
+    limits = np.array([percentiles(column, weights) for column in centred.T[:shown]]).reshape(-1, 2)
     codes = np.rint((centred - middles) / scales).astype(np.int8)
     return Scores(codes, scales, middles, mean @ axes + middles, shares[:shown], limits)
 
@@ -125,7 +126,7 @@ def principal_components(vectors: Floats, weights: Floats, components: int) -> t
     variance, axes = np.linalg.eigh(covariance.astype(np.float64))
     variance, axes = np.maximum(variance[::-1], 0), axes[:, ::-1]
     if not variance.sum() > 1e-12:
-        raise DataError("vectors must differ, but all point in the same direction: there is nothing to draw.")
+        return axes[:, :0], variance[:0]
     shares = variance / variance.sum()
     kept = min(components, int((shares > 1e-7).sum()))
     axes = axes[:, :kept]
@@ -136,7 +137,7 @@ def principal_components(vectors: Floats, weights: Floats, components: int) -> t
 def cosine_error(vectors: Floats, scores: Scores, pairs: int = 4000) -> float:
     """The 95th percentile of |cosine of the page - cosine of the vectors| over random pairs of places (seeded)."""
     a, b = np.random.default_rng(0).integers(0, len(vectors), (2, pairs))
-    unit, page = _unit(vectors), _unit(scores.values())
+    unit, page = unit_vectors(vectors), unit_vectors(scores.values())
     difference = (unit[a] * unit[b]).sum(axis=1) - (page[a] * page[b]).sum(axis=1)
     return float(np.percentile(np.abs(difference), 95))
 
@@ -169,21 +170,32 @@ def area_weights(raster: NDArray[np.int64], n: int) -> Floats:
 
 def _checked(lonlat: ArrayLike, vectors: ArrayLike, names: Sequence[str] | None) -> tuple[Points, Floats]:
     places = _points(lonlat, "lonlat")
-    try:
-        values = np.asarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"vectors must be an (n, d) array of numbers: {error}.") from error
-    if values.ndim != 2 or not values.shape[1]:
-        raise DataError(f"vectors must be an (n, d) array of numbers, got shape {values.shape}.")
+    values = number_table(vectors)
     for what, count in (("vectors", len(values)), ("names", len(places) if names is None else len(names))):
         if count != len(places):
             raise DataError(f"write_map needs one of {what} a place: {len(places)} places, {count} {what}.")
     if len(places) < 3:
         raise DataError(f"A map needs at least 3 places, got {len(places)}.")
-    for what, bad in (("NaN or infinity", ~np.isfinite(values).all(axis=1)), ("only zeros", ~values.any(axis=1))):
-        if bad.any():
-            raise DataError(f"vectors must have a direction; row {bad.argmax()} has {what} ({bad.sum()} such rows).")
+    check_directions(values)
     return places, values
+
+
+def number_table(vectors: ArrayLike, what: str = "vectors") -> Floats:
+    """Vectors as an (n, d) array of float32, or DataError."""
+    try:
+        values = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must be an (n, d) array of numbers: {error}.") from error
+    if values.ndim != 2 or not values.shape[1]:
+        raise DataError(f"{what} must be an (n, d) array of numbers, got shape {values.shape}.")
+    return values
+
+
+def check_directions(vectors: Floats, what: str = "vectors") -> None:
+    """DataError for rows of (n, d) numbers that have no direction."""
+    for problem, bad in (("NaN or infinity", ~np.isfinite(vectors).all(axis=1)), ("only zeros", ~vectors.any(axis=1))):
+        if bad.any():
+            raise DataError(f"{what} must have a direction; row {bad.argmax()} has {problem} ({bad.sum()} such rows).")
 
 
 def _points(lonlat: ArrayLike, what: str) -> Points:
@@ -193,7 +205,8 @@ def _points(lonlat: ArrayLike, what: str) -> Points:
     return coords.lonlat(lon=array[:, 0], lat=array[:, 1], where=f"{what} row")
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit_vectors(vectors: Floats) -> Floats:
+    """(n, d) vectors, none of them zero -> the same at length 1."""
     scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)
     return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
 
@@ -211,7 +224,8 @@ def _with_mean(axes: Floats, mean: Floats, components: int) -> tuple[Floats, int
     return np.column_stack([axes, rest / np.linalg.norm(rest)]), axes.shape[1]
 
 
-def _percentiles(values: Floats, weights: Floats) -> Floats:
+def percentiles(values: Floats, weights: Floats) -> Floats:
+    """The two STRETCH_PERCENT percentiles of (n,) values with (n,) weights that sum to 1."""
     order = np.argsort(values, kind="stable")
     position = np.cumsum(weights[order]) - weights[order] / 2
     return np.asarray(np.interp(np.array(STRETCH_PERCENT) / 100, position, values[order]))
@@ -252,28 +266,31 @@ def _search_nearest(places: Points, rows: int, reach_deg: float) -> NDArray[np.i
     return raster
 
 
-def _pack(array: NDArray[Any]) -> str:
+def pack(array: NDArray[Any]) -> str:
+    """The bytes of an array, compressed, as text: `unpack` in shared.js reads them."""
     return base64.b64encode(gzip.compress(array.tobytes(), 6, mtime=0)).decode("ascii")
 
 
-def _scores_entry(scores: Scores) -> dict[str, Any]:
+def scores_entry(scores: Scores) -> dict[str, Any]:
+    """Scores as JSON: what `similarities` in shared.js computes with."""
     rounded = {
         name: [float(f"{v:.7g}") for v in getattr(scores, name)] for name in ("scales", "middles", "means", "shares")
     }
-    return {**rounded, "limits": scores.limits.round(6).tolist(), "codes": _pack(np.ascontiguousarray(scores.codes.T))}
+    return {**rounded, "limits": scores.limits.round(6).tolist(), "codes": pack(np.ascontiguousarray(scores.codes.T))}
 
 
 def _raster_entry(raster: NDArray[np.int64], n: int) -> dict[str, Any]:
     kind = "Uint16" if n < 2**16 else "Uint32"
-    cells = _pack(raster.astype("<u2" if kind == "Uint16" else "<u4"))
+    cells = pack(raster.astype("<u2" if kind == "Uint16" else "<u4"))
     return {"rows": raster.shape[0], "columns": raster.shape[1], "kind": kind, "cells": cells}
 
 
-def _names_entry(names: Sequence[str] | None) -> dict[str, Any] | None:
+def names_entry(names: Sequence[str] | None) -> dict[str, Any] | None:
+    """One name a row as JSON: each name once, and the number of the name of each row."""
     if names is None:
         return None
     labels, rows = np.unique(np.array([str(name) for name in names]), return_inverse=True)
-    return {"labels": labels.tolist(), "rows": _pack(rows.astype("<u4"))}
+    return {"labels": labels.tolist(), "rows": pack(rows.astype("<u4"))}
 
 
 def _overlay_entry(name: str, lonlat: ArrayLike, names: Sequence[str] | None) -> dict[str, Any]:
@@ -287,11 +304,16 @@ def _overlay_entry(name: str, lonlat: ArrayLike, names: Sequence[str] | None) ->
     }
 
 
-def _page(title: str, about: str | None, data: dict[str, Any]) -> str:
+def filled(template: str, title: str, about: str | None, data: dict[str, Any]) -> str:
+    """An HTML template of this folder with {{title}}, {{about}}, {{data}} and the files it names put in."""
     folder = resources.files("graticule.web")
-    parts = {name: (folder / name).read_text("utf-8") for name in ASSETS}
-    parts["title"] = html.escape(title)
-    parts["about"] = f'<p class="about">{html.escape(about)}</p>' if about else ""
-    parts["data"] = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    template = (folder / "map.html").read_text("utf-8")
-    return re.sub(r"\{\{([\w.]+)\}\}", lambda match: parts[match[1]], template)
+    parts = {
+        "title": html.escape(title),
+        "about": f'<p class="about">{html.escape(about)}</p>' if about else "",
+        "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+
+    def part(match: re.Match[str]) -> str:
+        return parts[match[1]] if match[1] in parts else (folder / match[1]).read_text("utf-8")
+
+    return re.sub(r"\{\{([\w.]+)\}\}", part, (folder / template).read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""What is demanded of every learner: the contrastive one under every recipe, on a tiny batch."""
+"""What is demanded of every learner: the contrastive one under every recipe and GeoJEPA, on a tiny batch."""
 
 from dataclasses import replace
 
@@ -11,8 +11,11 @@ from graticule.encoders.towers import tower
 from graticule.geo.coords import uniform_places
 from graticule.geo.placed import Placed
 from graticule.learners.base import Learner
+from graticule.learners.jepa import JepaLearner
 from graticule.recipes import RECIPES, Parts
 from graticule.settings import Settings
+from graticule.training.trainer import Phase
+from tests import region_tokens
 
 BINARY = ("satclip", "geoclip", "csp")
 ROWS = 12
@@ -21,10 +24,19 @@ VARIANTS = {name: {} for name in RECIPES} | {
     "imagebind regression": {"regression": 1.0, "contrast": 0.0},
     "cyclic epochs": {"cycle": "epochs", "every": 2},
 }
-every = pytest.mark.parametrize("variant", VARIANTS)
+JEPA = {
+    "geojepa": {},
+    "geojepa sigreg": {"regulariser": "sigreg", "targets": "frozen-random", "modalities": "TG"},
+    "geojepa across": {"cross_modal": 0.5, "modality_dropout": 0.3, "targets": "stopgrad", "beta": 0.05},
+}
+every = pytest.mark.parametrize("variant", [*VARIANTS, *JEPA])
 
 
 def build(variant):
+    if variant in JEPA:
+        torch.manual_seed(0)
+        sizes = {"width": 16, "depth": 1, "heads": 2, "predictor_width": 8, "predictor_depth": 1}
+        return JepaLearner.of(region_tokens.planted(side=2), **sizes, **JEPA[variant]), [Phase(("osm",))]
     return RECIPES[variant.split()[0]](build_parts(variant))
 
 
@@ -48,6 +60,8 @@ def rows(name):
 
 
 def batch(names):
+    if "osm" in names:
+        return region_tokens.batch(region_tokens.planted(side=2))
     placed = {name: rows(name) for name in names}
     return {n: Placed(torch.from_numpy(r.lonlat), torch.from_numpy(r.features)) for n, r in placed.items()}
 
@@ -71,6 +85,9 @@ def test_every_parameter_has_a_gradient_in_one_of_the_phases(variant):
             learner.loss(batch(phase.modalities))["loss"].backward()
             learner.after_step(0.5)
     for name, parameter in learner.named_parameters():
+        if name.startswith("target."):  # of the targets' encoder, which only follows
+            assert not parameter.requires_grad
+            continue
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         if not (variant == "imagebind regression" and name.startswith(("objective", "towers"))):
@@ -90,8 +107,9 @@ def test_diagnosis_is_finite_and_changes_nothing(variant):
     with torch.no_grad():
         shown = learner.diagnose()
         again = learner.diagnose()
-    assert set(shown) == {"rank", "spread"}
-    assert 1 < shown["rank"].item() <= 8
+    assert set(shown) == {"rank", "spread"} | ({"left_out"} if variant in JEPA else set())
+    low, high = (1 / 16, 3 * 2) if variant in JEPA else (1, 8)
+    assert low < shown["rank"].item() <= high
     assert shown["spread"].item() > 0
     assert all(torch.equal(shown[name], again[name]) for name in shown)
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())

@@ -1,0 +1,200 @@
+"""The probe of every method: a linear model on frozen vectors, its penalty chosen by leaving out groups of cities.
+
+Columns are standardised on the training rows and clipped at 5 deviations, so that a city unlike all those of the
+training cannot throw a prediction far off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graticule.errors import DataError, need
+from graticule.evaluation.inner import inner_folds, principal_axes, standardise
+from graticule.evaluation.predictors import Array, one_hot
+from graticule.evaluation.regions.scores import LEAST_ROWS, Scores, class_scores, enough, regression_scores
+from graticule.evaluation.splits import balanced_folds
+
+CLIP = 5.0  # deviations
+ALPHAS = np.logspace(-1, 7, 17)
+DECAYS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)  # of squared weights beside the mean log loss, the most shrunken first
+FOLDS = 5
+CHOOSING_ROWS, ROUGH_STEPS, STEPS = 6000, 30, 150  # the decay is chosen on so many rows
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled rows of one city: vectors (n, d), label (n,) class numbers, (n,) or (n, columns) numbers."""
+
+    vectors: Array
+    label: Array
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.vectors) != 2 or len(self.vectors) != len(self.label):
+            raise DataError(
+                f"A sample needs vectors (n, d) and n labels, got {self.vectors.shape} and {self.label.shape}."
+            )
+
+
+def score_cities(
+    train: Mapping[str, Sample], test: Mapping[str, Sample], classes: int = 0, least: int = LEAST_ROWS
+) -> dict[str, Scores]:
+    """Scores of each test city with enough labels, by a probe that learns from all training cities.
+
+    Vectors without columns, (n, 0), stand for no knowledge: the training mean, or the most frequent class.
+    DataError when no training city has rows, or some vector is not finite.
+    """
+    known = {city: sample for city, sample in train.items() if len(sample.label)}
+    asked = {city: sample for city, sample in test.items() if enough(sample.label, classes, least)}
+    if not known:
+        raise DataError(f"No training city has labelled rows, of {len(train)}.")
+    if not asked:
+        return {}
+    x, y = (np.concatenate([getattr(s, part) for s in known.values()]) for part in ("vectors", "label"))
+    group = np.repeat(np.arange(len(known)), [len(sample.label) for sample in known.values()])
+    said = fit_predict(x, y, group, np.concatenate([sample.vectors for sample in asked.values()]), classes)
+    ends = np.cumsum([len(sample.label) for sample in asked.values()])[:-1]
+    parts = zip(asked.items(), np.split(said, ends), strict=True)
+    if classes:
+        return {city: class_scores(sample.label, own) for (city, sample), own in parts}
+    return {city: regression_scores(sample.label, own, y.mean(0)) for (city, sample), own in parts}
+
+
+def fit_predict(train: Array, label: Array, group: NDArray[np.int64], test: Array, classes: int = 0) -> Array:
+    """Predictions for test vectors (m, d) by `ridge`, or with classes by `logistic`.
+
+    train (n, d), label (n,) or (n, columns), group (n,): cities, or blocks; inner folds keep a group together.
+    """
+    for name, vectors in (("training", train), ("test", test)):
+        if not np.isfinite(vectors).all():
+            raise DataError(f"Some of the {len(vectors)} {name} vectors hold NaN or infinite numbers.")
+    if not train.shape[1]:
+        common = np.bincount(label).argmax() if classes else label.mean(0)
+        return np.repeat(np.asarray(common)[None], len(test), axis=0)
+    x, asked = (np.clip(v, -CLIP, CLIP) for v in standardise(train, test))
+    fold = group_folds(label, group, classes)
+    return logistic(x, label, fold, asked, classes) if classes else ridge(x, label, fold, asked)
+
+
+def group_folds(label: Array, group: NDArray[np.int64], classes: int = 0) -> NDArray[np.int64]:
+    """(n,) numbers of at most five inner folds of whole groups, even by rows; of rows where there is one group."""
+    groups = len(np.unique(group))
+    return balanced_folds(group, min(FOLDS, groups)) if groups > 1 else inner_folds(label, FOLDS, classes)
+
+
+def ridge(x: Array, label: Array, fold: NDArray[np.int64], asked: Array) -> Array:
+    """Ridge regression, its penalty the one of least mean over the inner folds of their mean squared error.
+
+    x (n, d) standardised, label (n,) or (n, columns), asked (m, d) -> (m,) or (m, columns). More columns than rows
+    are first turned into as many as rows, which changes nothing. The products of each fold are taken once, so that a
+    fold and a penalty cost one solution of a (d, d) system.
+    """
+    y = np.asarray(label, np.float64).reshape(len(x), -1)
+    if x.shape[1] > len(x):
+        _, _, axes = np.linalg.svd(x, full_matrices=False)
+        x, asked = x @ axes.T, asked @ axes.T
+    whole = _Products.of(x, y)
+    errors = np.zeros(len(ALPHAS))
+    for k in _folds(fold):
+        part = _Products.of(x[fold == k], y[fold == k])
+        for i, (weight, intercept) in enumerate(whole.without(part).solutions(ALPHAS)):
+            errors[i] += np.mean(np.square(y[fold == k] - x[fold == k] @ weight - intercept))
+    weight, intercept = next(whole.solutions(ALPHAS[[errors.argmin()]]))
+    return np.asarray((asked @ weight + intercept).reshape(len(asked), *label.shape[1:]))
+
+
+def logistic(x: Array, label: Array, fold: NDArray[np.int64], asked: Array, classes: int) -> Array:
+    """Multinomial logistic regression; its decay the one of most hits in the inner folds.
+
+    x (n, d) standardised, label (n,) class numbers, asked (m, d) -> (m,) class numbers. Classes are weighed alike, in
+    the fit and in the hits, since their frequencies differ between cities and macro-F1 asks for all of them. The
+    decay is chosen on at most 6,000 rows, drawn with a fixed seed.
+    """
+    seen, y = np.unique(label, return_inverse=True)
+    if len(seen) == 1:
+        return np.full(len(asked), seen[0])
+    rows = np.sort(np.random.default_rng(0).permutation(len(x))[:CHOOSING_ROWS])
+    hits, weights = np.zeros(len(DECAYS)), _class_weights(y[rows])
+    for k in _folds(fold[rows]):
+        inside, outside = rows[fold[rows] != k], rows[fold[rows] == k]
+        for i, (weight, intercept) in enumerate(_path(x[inside], y[inside], len(seen), DECAYS, ROUGH_STEPS)):
+            hits[i] += (weights[fold[rows] == k] * ((x[outside] @ weight + intercept).argmax(1) == y[outside])).sum()
+    weight, intercept = next(_path(x, y, len(seen), [DECAYS[hits.argmax()]], STEPS))
+    return np.asarray(seen[(asked @ weight + intercept).argmax(1)])
+
+
+@dataclass(frozen=True)
+class _Products:
+    """What ridge regression needs of some rows: their number, sums and products."""
+
+    n: int
+    x: Array
+    y: Array
+    xx: Array
+    xy: Array
+
+    @classmethod
+    def of(cls, x: Array, y: Array) -> _Products:
+        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y)
+
+    def without(self, part: _Products) -> _Products:
+        return _Products(self.n - part.n, self.x - part.x, self.y - part.y, self.xx - part.xx, self.xy - part.xy)
+
+    def solutions(self, alphas: Array) -> Iterator[tuple[Array, Array]]:
+        """Weights (d, t) and intercept (t,) for every penalty."""
+        mean, centre = self.x / self.n, self.y / self.n
+        centred = self.xx - self.n * np.outer(mean, mean)
+        target = self.xy - self.n * np.outer(mean, centre)
+        solve = need("scipy.linalg", "train").solve
+        for alpha in alphas:
+            weight = solve(centred + alpha * np.eye(len(centred)), target, assume_a="pos")
+            yield weight, centre - mean @ weight
+
+
+def _folds(fold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the inner folds; none where there is only one, which leaves nothing to learn from."""
+    numbers = np.unique(fold)
+    return numbers if len(numbers) > 1 else numbers[:0]
+
+
+def _class_weights(y: Array) -> NDArray[np.float64]:
+    """(n,) weights of rows that sum to 1, every class having the same part of it."""
+    count = np.bincount(y)
+    return np.asarray(1 / count[y] / np.count_nonzero(count))
+
+
+def _path(x: Array, y: Array, classes: int, decays: Sequence[float], steps: int) -> Iterator[tuple[Array, Array]]:
+    """Weights (d, classes) and intercepts for each decay, each search starting from the last result.
+
+    Minimises the mean log loss, classes weighed alike, + decay |W|^2 / 2 by L-BFGS over weights of principal axes, each
+    divided by the root of a bound on its curvature (Bohning 1992), as `evaluation.logistic` does.
+    """
+    minimize = need("scipy.optimize", "train").minimize
+    axes, values = principal_axes(x)
+    scores, truth = (x @ axes).astype(np.float32), one_hot(y, classes).astype(np.float32)
+    row_weight = _class_weights(y).astype(np.float32)[:, None]
+    shape = (len(values) + 1, classes)
+    weight, intercept = np.zeros((len(values), classes)), np.zeros(classes)
+    for decay in decays:
+        scale = (values / (2 * len(x)) + decay)[:, None] ** -0.5
+
+        def loss(flat: Array, scale: Array = scale, decay: float = decay) -> tuple[float, Array]:
+            inner = flat.reshape(shape)
+            weight = scale * inner[:-1]
+            logits = scores @ weight.astype(np.float32) + inner[-1].astype(np.float32)
+            logits -= logits.max(1, keepdims=True)
+            total = np.log(np.exp(logits).sum(1, keepdims=True))
+            slope = row_weight * (np.exp(logits - total) - truth)
+            value = float((row_weight[:, 0] * (total[:, 0] - (logits * truth).sum(1))).sum(dtype=np.float64))
+            by_weight = scale * (scores.T @ slope + decay * weight)
+            by_intercept = slope.sum(0, dtype=np.float64)
+            return value + decay / 2 * np.square(weight).sum(), np.vstack([by_weight, by_intercept]).ravel()
+
+        start = np.vstack([weight / scale, intercept]).ravel()
+        options = {"maxiter": steps, "gtol": 1e-5, "ftol": 1e-9}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
+        weight, intercept = scale * found[:-1], found[-1]
+        yield axes @ weight, intercept

@@ -1,0 +1,29 @@
+"""A run ready to be trained, whatever its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graticule.geo.placed import Batch
+from graticule.learners.base import Learner
+from graticule.training.trainer import Phase
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What is trained on what, and what the finished run keeps of it."""
+
+    learner: Learner
+    sources: Batch
+    phases: list[Phase]
+    about: dict[str, Any]  # for run.json: how to rebuild what is kept
+    kept: tuple[str, ...]  # beginnings of the names of parameters that the finished run keeps
+    keep_beside: Callable[[Path], object] = lambda folder: None  # writes what else it needs into its folder
+
+
+def names(text: str) -> list[str]:
+    """The words of a comma-separated setting."""
+    return [name for name in text.replace(" ", "").split(",") if name]

@@ -1,0 +1,104 @@
+"""A contrastive run: a location encoder, and a tower for every modality over cached or raw features."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from graticule.data.batches import table_places
+from graticule.data.loader import colocate, without_neighbours
+from graticule.data.store import Table
+from graticule.embed import load as load
+from graticule.encoders.location import LocationEncoder, location_encoder
+from graticule.encoders.towers import Tower, tower, trunk
+from graticule.errors import DataError, GraticuleError, SettingError
+from graticule.geo.placed import Batch, Placed
+from graticule.learners.features import cached_features, raw_features
+from graticule.recipes import Parts, recipe
+from graticule.runs.assembled import Assembled, names
+from graticule.settings import Settings
+
+logger = logging.getLogger(__name__)
+DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics"}
+
+
+def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Assembled:
+    """The learner of a contrastive recipe with its sources and phases."""
+    sources, trunks = _sources(tables, settings)
+    location = _location(settings)
+    towers = _towers(sources, settings, location.dim)
+    learner, phases = recipe(name)(Parts(location, towers, {n: len(s) for n, s in sources.items()}, settings))
+    if any(phase.paired for phase in phases):
+        sources = colocate(sources, within_km=settings.within_km)
+    about = {
+        "location": location.config,
+        "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items()},
+    }
+    return Assembled(learner, sources, phases, about, kept=("location.", "towers."))
+
+
+def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, dict[str, dict[str, Any] | None]]:
+    trainable = names(settings.train_trunks)
+    sources: Batch = {}
+    configs: dict[str, dict[str, Any] | None] = {}
+    for name, table in tables.items():
+        if name in trainable:
+            sources[name], configs[name] = raw_features(table), None
+        else:
+            frozen = trunk(**_trunk_config(name, table.kind, settings))
+            sources[name], configs[name] = cached_features(table, frozen), frozen.config
+    if settings.holdout:
+        places = table_places(settings.holdout)
+        far = {n: without_neighbours(rows, places, within_km=settings.holdout_km) for n, rows in sources.items()}
+        for n, rows in far.items():
+            logger.info("holdout: %s of %s rows of %s left", f"{len(rows):,}", f"{len(sources[n]):,}", n)
+            if not len(rows):
+                raise DataError(f"All rows of {n!r} lie within {settings.holdout_km:g} km of {settings.holdout}.")
+        sources = {n: rows.take(far[n]) for n, rows in sources.items()}
+    if settings.shuffle:
+        sources = {n: _shuffled(n, rows, settings.seed) for n, rows in sources.items()}
+    return sources, configs
+
+
+def _shuffled(name: str, rows: Placed, seed: int) -> Placed:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return Placed(rows.lonlat[rng.permutation(len(rows))], rows.features, rows.ids)
+
+
+def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
+    spec = settings.trunks.get(name, DEFAULT_TRUNKS.get(kind))
+    if spec is None:
+        raise SettingError(f"Modality {name!r} holds {kind} rows and needs a trunk: --set trunk.{name}=photo:FOLDER.")
+    trunk_name, _, folder = spec.partition(":")
+    return {"name": trunk_name} | ({"folder": folder} if folder else {})
+
+
+def _location(settings: Settings) -> LocationEncoder:
+    if settings.start:
+        return load(settings.start).location.requires_grad_(True).train()
+    options = {"dim": settings.dim, "seed": settings.seed, **settings.location_options}
+    try:
+        return location_encoder(settings.location, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, GraticuleError):
+            raise
+        raise SettingError(f"The location encoder cannot be made with {options}: {error}.") from error
+
+
+def _towers(sources: Batch, settings: Settings, dim: int) -> dict[str, Tower]:
+    towers = {}
+    for name, rows in sources.items():
+        torch.manual_seed(settings.seed)
+        if rows.features.ndim > 2:
+            towers[name] = tower(dim=dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1])
+        else:
+            width = rows.features.shape[1]
+            whiten = min(settings.whiten, width)
+            made = tower(width, dim=dim, head=settings.head, dropout=settings.dropout, whiten=whiten)
+            towers[name] = made.fit_statistics(rows.features)
+    return towers
