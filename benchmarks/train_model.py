@@ -18,7 +18,7 @@ from benchmarks.world import prepare_world
 from graticule.embed import INSIDE
 from graticule.files import digest_file, read_json, write_json
 from graticule.runs import train
-from graticule.training.checkpoint import load_tensors, save_tensors
+from graticule.tensors import load_tensors, save_tensors
 
 SETTINGS = {
     "steps": 600,

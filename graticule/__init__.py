@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from graticule.data.store import prepare as prepare
     from graticule.embed import Model as Model
     from graticule.embed import load as load
+    from graticule.embed_map import GeoJepaEmbedder as GeoJepaEmbedder
+    from graticule.embed_map import MapModel as MapModel
+    from graticule.embed_map import load_map as load_map
     from graticule.evaluation.runs import evaluate as evaluate
     from graticule.geo.coords import lonlat as lonlat
     from graticule.runs import train as train
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Dataset": "graticule.data.store",
+    "GeoJepaEmbedder": "graticule.embed_map",
+    "MapModel": "graticule.embed_map",
     "Model": "graticule.embed",
     "evaluate": "graticule.evaluation.runs",
     "load": "graticule.embed",
+    "load_map": "graticule.embed_map",
     "lonlat": "graticule.geo.coords",
     "open_dataset": "graticule.data.store",
     "prepare": "graticule.data.store",

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graticule.errors import CacheError, DataError, unknown
-from graticule.files import atomic_write, read_json
+from graticule.files import atomic_write
 from graticule.geo.coords import Points, lonlat
+from graticule.training.finished import about_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from graticule.encoders.trunk import Trunk
 
 logger = logging.getLogger(__name__)
-FORMAT = 1
 INSIDE = Path(__file__).parent / "model"  # the released model
 Vectors = NDArray[np.float32]
 
@@ -115,17 +115,10 @@ def load(run: str | Path | None = None) -> Model:
     """
     from graticule.encoders.location import location_encoder
     from graticule.encoders.towers import tower
-    from graticule.training.checkpoint import load_tensors
+    from graticule.tensors import load_tensors
 
     folder = INSIDE if run is None else Path(run)
-    if not (folder / "run.json").exists():
-        unfinished = (
-            " It holds an unfinished one: run the same `train` again." if (folder / "log.jsonl").exists() else ""
-        )
-        raise DataError(f"{folder} holds no trained run (run.json is missing).{unfinished}")
-    about = read_json(folder / "run.json")
-    if about.get("format") != FORMAT:
-        raise CacheError(f"{folder}/run.json is of format {about.get('format')}, this version reads {FORMAT}.")
+    about = about_run(folder, "location", "it embeds maps, not places. Use graticule.load_map or `graticule osm`.")
     tensors, _ = load_tensors(folder / "model.safetensors")
     location = location_encoder(**about["location"])
     _fill(location, tensors, "location.", folder)

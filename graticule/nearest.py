@@ -13,6 +13,7 @@ from graticule.data.store import Table
 from graticule.embed import Model, Vectors
 from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.coords import Points, fibonacci_lattice, great_circle_km, lonlat
+from graticule.geo.ranking import Found, best_apart
 from graticule.learners.features import cached_features, raw_features
 
 PLACES = 50_000  # lattice points when no table of places is given: about 100 km apart
@@ -27,17 +28,6 @@ class Gallery:
     names: list[str]
     lonlat: Points
     vectors: Vectors
-
-
-@dataclass(frozen=True)
-class Found:
-    """One answer: name, place in degrees, cosine similarity to the question, distance in km from a place asked for."""
-
-    name: str
-    lon: float
-    lat: float
-    similarity: float
-    distance_km: float | None = None
 
 
 def gallery(model: Model, modality: str = "place", *, table: Path | None = None) -> Gallery:
@@ -122,19 +112,9 @@ def nearest(
         raise SettingError(f"Ask for at least one answer, got k={k}.")
     unit = among.vectors / np.maximum(np.linalg.norm(among.vectors, axis=1, keepdims=True), 1e-12)
     scores = unit @ (asked / max(float(np.linalg.norm(asked)), 1e-12))
-    order = np.argsort(-scores, kind="stable")
-    free = np.ones(len(order), dtype=bool)
-    if place is not None and apart_km > 0:
-        free &= great_circle_km(place, among.lonlat) >= apart_km
     found: list[Found] = []
-    for i in order:
-        if len(found) == k:
-            break
-        if not free[i]:
-            continue
+    for i in best_apart(scores, among.lonlat, k, place=place, apart_km=apart_km):
         lon, lat = among.lonlat[i]
         away = None if place is None else float(great_circle_km(place, among.lonlat[i : i + 1])[0])
         found.append(Found(among.names[i], float(lon), float(lat), float(scores[i]), away))
-        if apart_km > 0:
-            free &= great_circle_km(among.lonlat[i : i + 1], among.lonlat) >= apart_km
     return found

@@ -64,7 +64,7 @@ def model(**options):
 
 def save_model(folder, **options):
     """The same in the files of a run: the folder, and the model that was written."""
-    from graticule.training.checkpoint import save_tensors
+    from graticule.tensors import save_tensors
 
     made = model(**options)
     weights = {f"encoder.{name}": tensor for name, tensor in made.encoder.state_dict().items()}

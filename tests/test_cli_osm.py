@@ -207,10 +207,8 @@ def test_unwritable(refused, model, city, tmp_path):
 
 
 def test_without_a_model(refused, city, tmp_path, monkeypatch):
-    from graticule.embed_map import model
-
-    monkeypatch.setattr(model, "INSIDE", tmp_path / "inside")
-    assert "This package holds no trained GeoJEPA model" in refused("osm", city, "-o", tmp_path / "out")
+    monkeypatch.setattr("graticule.encoders.region_vectors.INSIDE", tmp_path / "inside")
+    assert "holds no trained run" in refused("osm", city, "-o", tmp_path / "out")
     assert "holds no trained run" in refused("osm", city, "--model", tmp_path, "-o", tmp_path / "out")
 
 

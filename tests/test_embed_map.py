@@ -13,6 +13,7 @@ import pytest
 from graticule import embed_map
 from graticule.data.source import Row, Skip, Source
 from graticule.embed_map import GeoJepaEmbedder, MapModel, between, gather, like, load_map, write_map
+from graticule.encoders import region_vectors
 from graticule.errors import CacheError, DataError, SettingError
 from graticule.files import read_json, write_json
 from graticule.geo.region import Region
@@ -549,8 +550,8 @@ def test_load(saved, regions):
 
 def test_load_errors(saved, tmp_path, monkeypatch):
     folder, _ = saved
-    monkeypatch.setattr(embed_map.model, "INSIDE", tmp_path / "inside")
-    with pytest.raises(DataError, match="This package holds no trained GeoJEPA model"):
+    monkeypatch.setattr(region_vectors, "INSIDE", tmp_path / "inside")
+    with pytest.raises(DataError, match=r"holds no trained run \(run.json is missing\)"):
         load_map()
     with pytest.raises(DataError, match=r"holds no trained run \(run.json is missing\)"):
         load_map(tmp_path)
@@ -562,7 +563,7 @@ def test_load_errors(saved, tmp_path, monkeypatch):
     with pytest.raises(CacheError, match=r"model.safetensors does not fit .*run.json"):
         load_map(folder)
     write_json(folder / "run.json", {k: v for k, v in about.items() if k != "encoder"} | {"recipe": "melt"})
-    with pytest.raises(DataError, match="holds a run of melt, expected one of geojepa"):
+    with pytest.raises(DataError, match="holds a run of melt: it embeds places"):
         load_map(folder)
     write_json(folder / "run.json", {**about, "format": 99})
     with pytest.raises(CacheError, match="is of format 99, this version reads 1"):
@@ -574,5 +575,5 @@ def test_load_errors(saved, tmp_path, monkeypatch):
 
 
 def test_the_inside_model_is_small_when_it_is_there():
-    inside = Path(embed_map.model.INSIDE)
+    inside = Path(region_vectors.INSIDE)
     assert sum(path.stat().st_size for path in inside.glob("*")) <= 8 << 20

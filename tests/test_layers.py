@@ -10,6 +10,7 @@ import graticule
 ORDER = [
     {"errors"},
     {"files", "progress"},
+    {"tensors"},
     {"geo"},
     {"data", "encoders", "objectives"},
     {"learners"},

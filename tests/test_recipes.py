@@ -16,7 +16,7 @@ from graticule.learners.places import PlaceQueue, RandomPlaces
 from graticule.recipes import DEFAULTS, RECIPES, Parts, recipe
 from graticule.runs import train
 from graticule.settings import Settings
-from graticule.training.checkpoint import load_tensors
+from graticule.tensors import load_tensors
 from graticule.training.trainer import Phase, read_log
 from tests.prepared import image_source, source, text_source
 

@@ -10,8 +10,8 @@ from graticule.data.store import open_dataset, prepare
 from graticule.errors import CacheError, DataError, GraticuleError, SettingError
 from graticule.geo.coords import great_circle_km, uniform_places
 from graticule.runs import train
+from graticule.tensors import load_tensors
 from graticule.training import trainer
-from graticule.training.checkpoint import load_tensors
 from tests.prepared import image_source, source, text_source
 
 OPTIONS = {

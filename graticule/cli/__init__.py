@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     )
 
     one = verb("train", "train a recipe on prepared data")
-    one.add_argument("recipe", help="imagebind, cyclic, melt, all-to-all, satclip, geoclip or csp")
+    one.add_argument(
+        "recipe",
+        help="imagebind, cyclic, melt, all-to-all, satclip, geoclip or csp; for maps geojepa or geojepa-paper",
+    )
     one.add_argument("data", type=Path, help="folder of prepared data")
     one.add_argument("--to", type=Path, required=True, help="folder for the run")
     one.add_argument(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,10 @@ from graticule.embed_map.write import ENTITIES, LEDGER, REGIONS
 from graticule.errors import DataError, SettingError, need
 from graticule.geo.antimeridian import unwrapped
 from graticule.geo.coords import Points, great_circle_km, lonlat
+from graticule.geo.ranking import Found, best_apart
 
 KINDS = ("node", "way", "relation")
 LEAST_SPREAD = 1e-6  # of a number over all rows, below which it says nothing
-
-
-@dataclass(frozen=True)
-class Found:
-    """One answer: region or entity, the middle of its bounding box, cosine similarity, km from what was asked for."""
-
-    name: str
-    lon: float
-    lat: float
-    similarity: float
-    distance_km: float | None = None
-    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,9 +55,10 @@ def like(
     i = asked.row(name)
     vector = _standardised(asked.vectors[i : i + 1], among.vectors)[0]
     scores = _standardised(among.vectors, among.vectors) @ vector
-    free = np.array([one != name for one in among.names]) if other is None else np.ones(len(among.names), dtype=bool)
+    if other is None:
+        scores[i] = -np.inf
     place = asked.lonlat[i : i + 1]
-    rows = list(_best(scores, free, among.lonlat, place, k, apart_km))
+    rows = list(best_apart(scores, among.lonlat, k, place=place, apart_km=apart_km))
     return _found(among, rows, scores, place)
 
 
@@ -108,19 +97,6 @@ def _standardised(vectors: NDArray[np.float32], over: NDArray[np.float32]) -> ND
     plain = (vectors - over.mean(axis=0, dtype=np.float64)) / np.where(spread > LEAST_SPREAD, spread, np.inf)
     unit: NDArray[np.float64] = plain / np.maximum(np.linalg.norm(plain, axis=1, keepdims=True), 1e-12)
     return unit
-
-
-def _best(
-    scores: NDArray[Any], free: NDArray[np.bool_], points: Points, place: Points, k: int, apart_km: float
-) -> Iterator[int]:
-    if apart_km > 0:
-        free = free & (great_circle_km(place, points) >= apart_km)
-    for i in np.argsort(-scores, kind="stable").tolist():
-        if k and free[i]:
-            k -= 1
-            yield i
-            if apart_km > 0:
-                free &= great_circle_km(points[i : i + 1], points) >= apart_km
 
 
 def _found(rows: _Rows, chosen: list[int], scores: NDArray[Any], place: Points) -> list[Found]:

@@ -52,7 +52,7 @@ def _summary(ledger: dict[str, Any]) -> Iterator[tuple[str, dict[str, int]]]:
         yield "ids found", _plural(reader["found"])
         yield "kept", _plural(reader["kept"])
         yield "dropped", dropped
-        yield "of the kept", regions["entities"]
+        yield "of the kept", regions["noted"]
         yield "empty regions", {"in the bounding box": regions.get("empty", 0)}
     yield "regions left out", ledger["skipped"]
     if ledger["not_written"]:
@@ -168,7 +168,7 @@ def _write_entities(model: MapModel, source: Source, parts: Parts, work: Path) -
 def _nothing(source: Source, reader: dict[str, Any] | None, skipped: _Skipped) -> str:
     dropped = {} if reader is None else reader["entities"]["dropped"]
     why = [f"{n:,} {kind}s {reason}" for kind, reasons in dropped.items() for reason, n in reasons.items()]
-    why += [f"{n:,} entities {what}" for what, n in ({} if reader is None else reader["regions"]["entities"]).items()]
+    why += [f"{n:,} entities {what}" for what, n in ({} if reader is None else reader["regions"]["noted"]).items()]
     why += [f"{n:,} regions with {reason}" for reason, n in skipped.counts.items()]
     files = ", ".join(path.name for path in source.files) or "The source"
     return f"{files}: no entity is in any region ({', '.join(why) or 'there are none'}), so there is nothing to embed."

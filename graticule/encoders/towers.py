@@ -39,6 +39,7 @@ TRUNKS: dict[str, Callable[..., Trunk]] = {
     "statistics": _factory("image", "StatisticsTrunk"),
     "multispectral": _factory("image", "MultispectralTrunk"),
     "photo": _factory("photo", "PhotoTrunk"),
+    "regions": _factory("region_vectors", "RegionVectorsTrunk"),
 }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.data.store import Table
+from graticule.encoders.region import RegionTrunk
 from graticule.encoders.trunk import Trunk
 from graticule.errors import DataError
 from graticule.files import atomic_write, digest_file, digest_json, read_json, write_json
@@ -40,7 +41,7 @@ def cached_features(table: Table, trunk: Trunk) -> Placed:
     folder = table.folder / "features" / digest_json(identity)
     index_path = folder / "features.json"
     index: dict[str, Any] = read_json(index_path) if index_path.exists() else {**identity, "parts": {}}
-    suffix, compute, save, load, concatenate = TOKENS if table.kind == "region" else ARRAY
+    suffix, compute, save, load, concatenate = TOKENS if isinstance(trunk, RegionTrunk) else ARRAY
     features: list[Any] = []
     with Progress(f"features of {table.name}", len(table)) as progress:
         for part in table.parts():

@@ -24,7 +24,7 @@ from graticule.runs.assembled import Assembled, names
 from graticule.settings import Settings
 
 logger = logging.getLogger(__name__)
-DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics"}
+DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics", "region": "regions"}
 
 
 def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Assembled:

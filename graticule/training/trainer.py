@@ -25,7 +25,7 @@ from graticule.geo.placed import Batch, Placed
 from graticule.geo.tokens import Tokens
 from graticule.learners.base import Learner
 from graticule.progress import Progress
-from graticule.training.checkpoint import flatten_optimiser, load_tensors, save_tensors, unflatten_optimiser
+from graticule.tensors import flatten_optimiser, load_tensors, save_tensors, unflatten_optimiser
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import graticule
 from graticule.data.store import prepare
 from graticule.errors import CacheError
 from graticule.runs import train
-from graticule.training.checkpoint import load_tensors
+from graticule.tensors import load_tensors
 from graticule.training.trainer import Phase, fit, read_log
 from tests.prepared import image_source, text_source
 from tests.training.tiny import Tiny, schedule, sources

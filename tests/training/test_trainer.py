@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graticule.data.loader import EpochSampler
 from graticule.errors import DataError, GraticuleError, SettingError
-from graticule.training.checkpoint import load_tensors
+from graticule.tensors import load_tensors
 from graticule.training.trainer import Phase, fit, read_log, warmup_cosine, which_phase
 from tests.training.tiny import Tiny, schedule, sources
 

@@ -47,8 +47,8 @@ def osm(
     cells: "slippy:0" to "slippy:20", "h3:0" to "h3:15", or a file of polygons, see `graticule.geo.partition`.
     images: rasters and folders of them, see `graticule.data.osm.images`; every region gets `image_pixels` rows and
     columns of the bands `image_bands` of its own box, or of a square of `image_km` round its middle.
-    least: regions with fewer entities of their own, of which at least a fiftieth lies in them, are skipped; 0 keeps all.
-    most: of regions with more entities, as many are drawn at random.
+    least: regions with fewer entities of their own, of which at least a fiftieth lies in them, are skipped; 0 keeps
+    all. most: of regions with more entities, as many are drawn at random.
     dropped_keys: tags that are left out, instead of the reader's own list.
 
     An entity is in every region that it has a part in, cut to it. What became of every id of the files is in the

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graticule.errors import CacheError
-from graticule.training.checkpoint import flatten_optimiser, load_tensors, save_tensors, unflatten_optimiser
+from graticule.tensors import flatten_optimiser, load_tensors, save_tensors, unflatten_optimiser
 
 
 def tensors():
@@ -96,7 +96,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("graticule.training.checkpoint.save_file", full)
+    monkeypatch.setattr("graticule.tensors.save_file", full)
     with pytest.raises(OSError, match="No space"):
         save_tensors(path, {"a": torch.zeros(3)})
     assert path.read_bytes() == before
