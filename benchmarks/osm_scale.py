@@ -3,7 +3,7 @@
     python -m benchmarks.osm_scale DATA [--scratch FOLDER] [--copies 36]
 
 The extract is made from two real ones, Maldives and Nassau, repeated at other places with other ids, spread as widely
-as those of OpenStreetMap. It is kept in the scratch folder and made only once, in about five minutes. Every row is
+as those of OpenStreetMap. It is kept in the scratch folder and made only once, in about seven minutes. Every row is
 measured in a process of its own. Writes benchmarks/osm_scale.md.
 """
 

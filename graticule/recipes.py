@@ -152,7 +152,10 @@ RECIPES: dict[str, Recipe] = {
     "geoclip": geoclip,
     "csp": csp,
 }
-JEPA_RECIPES: dict[str, dict[str, Any]] = {"geojepa": GEOJEPA, "geojepa-paper": GEOJEPA_PAPER}  # of JepaLearner
+JEPA_RECIPES: dict[str, dict[str, Any]] = {  # options of JepaLearner, and of the tokens that it learns from
+    "geojepa": {"tag_dim": 128, **GEOJEPA},
+    "geojepa-paper": GEOJEPA_PAPER,
+}
 AS_PUBLISHED: dict[str, Any] = {"temperature": 0.07, "learn_temperature": True}
 DEFAULTS: dict[str, Settings] = {
     "satclip": Settings(location="satclip", **AS_PUBLISHED),
