@@ -258,7 +258,7 @@ def test_entities_are_in_order_within_a_file_of_parts():
 def told(found, kept, dropped=None):
     """A ledger as the reader of OpenStreetMap gives it."""
     entities = {"found": found, "kept": kept, "dropped": dropped or {}, "noted": {}, "examples": {}}
-    return lambda: {"entities": entities, "regions": {"entities": {"in several regions": 7}, "empty": 3}}
+    return lambda: {"entities": entities, "regions": {"noted": {"in several regions": 7}, "empty": 3}}
 
 
 def test_ledger_and_summary(model, regions, tmp_path):

@@ -13,7 +13,7 @@ from graticule.cli import parser
 from graticule.embed import INSIDE
 from graticule.errors import GraticuleError
 from graticule.read import READERS
-from graticule.recipes import DEFAULTS, recipe
+from graticule.recipes import DEFAULTS, JEPA_RECIPES, RECIPES
 from graticule.settings import parse_settings
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ def demand_parses(words):
         return
     pairs = dict(item.split("=", 1) for item in getattr(asked, "set", []))
     if asked.verb == "train":
-        recipe(asked.recipe)
+        assert asked.recipe in {**RECIPES, **JEPA_RECIPES}, f"there is no recipe {asked.recipe}"
         parse_settings(pairs, DEFAULTS.get(asked.recipe))
     if asked.verb == "prepare":
         demand_reader_options(pairs, [source.split("=", 1)[0] for source in asked.sources])

@@ -4,18 +4,40 @@ import json
 
 import numpy as np
 import pytest
+import shapely
 
 from graticule.encoders.towers import TRUNKS, trunk
+from graticule.geo.region import Region
 from tests.encoders.test_text import write_bert_folder
+from tests.map_model import save_model
 from tests.photo_model import picture, write_clip_folder
 
 PIXELS = np.random.default_rng(0).integers(0, 6000, (7, 12, 24, 24)).astype(np.uint16)
+
+
+def region(count):
+    """A region of so many points, no two alike."""
+    tags = tuple({"building": "yes"} if j % 2 else {"amenity": "cafe", "highway": "path"} for j in range(count))
+    points = tuple(shapely.to_wkb(shapely.Point(0.1 * (j + 1), 0.1 * count)) for j in range(count))
+    ids = tuple(f"node/{j}" for j in range(count))
+    return Region(shapely.to_wkb(shapely.box(0, 0, 1, 1)), ids, tags, points, (1.0,) * count)
+
+
 CONTENTS = {
+    "region": [region(count) for count in range(7)],
     "text": ["the river", "a small old church in the village", "", "north", "harbour of the north", "a", "the " * 15],
     "image": list(PIXELS),
     "photo": [picture(seed, width=30 + 5 * seed) for seed in range(7)],
 }
-DIMS = {"sentence": 24, "ngram": 512, "statistics": 60, "multispectral": 256, "resnet18": 512, "photo": 16}
+DIMS = {
+    "sentence": 24,
+    "ngram": 512,
+    "statistics": 60,
+    "multispectral": 256,
+    "resnet18": 512,
+    "photo": 16,
+    "regions": 24,
+}
 CASES = {
     "sentence": ({"name": "sentence", "dtype": "float32"}, {"max_tokens": 6}),
     "ngram": ({"name": "ngram"}, {"seed": 1}),
@@ -23,7 +45,14 @@ CASES = {
     "multispectral": ({"name": "multispectral"}, {"seed": 1}),
     "resnet18": ({"name": "multispectral", "architecture": "resnet18"}, {"architecture": "small"}),
     "photo": ({"name": "photo"}, {"folder": "other"}),
+    "regions": ({"name": "regions"}, {"folder": "other map"}),
 }
+
+
+def map_folder(folder, seed):
+    folder.mkdir()
+    save_model(folder, seed=seed)
+    return str(folder)
 
 
 def test_every_trunk_is_here():
@@ -38,6 +67,8 @@ def folders(tmp_path_factory):
         "sentence": str(write_bert_folder(root / "bert")),
         "photo": str(write_clip_folder(root / "clip")),
         "other": str(write_clip_folder(root / "clip2", seed=1)),
+        "regions": map_folder(root / "map", seed=0),
+        "other map": map_folder(root / "map2", seed=1),
     }
 
 

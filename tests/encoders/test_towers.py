@@ -183,7 +183,7 @@ def test_unknown_trunks_and_options():
         trunk("ngrams")
     with pytest.raises(SettingError, match="'dim'"):
         trunk("ngram", dims=3)
-    assert sorted(TRUNKS) == ["multispectral", "ngram", "photo", "sentence", "statistics"]
+    assert sorted(TRUNKS) == ["multispectral", "ngram", "photo", "regions", "sentence", "statistics"]
 
 
 def test_trunks_are_imported_when_called(monkeypatch):
