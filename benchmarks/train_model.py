@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,8 +36,8 @@ SETTINGS = {
 }
 
 
-def release(run: Path, to: Path) -> None:
-    """Copy a finished run into the package: weights in float16, no folder of this machine."""
+def release(run: Path, to: Path, name: str, beside: Sequence[str] = ()) -> None:
+    """Copy a finished run into the package: weights in float16, no folder of this machine, files `beside` as they are."""
     about = read_json(run / "run.json")
     tensors, _ = load_tensors(run / "model.safetensors")
     small = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
@@ -44,14 +45,16 @@ def release(run: Path, to: Path) -> None:
     save_tensors(to / "model.safetensors", small)
     for entry in about["data"].values():
         del entry["folder"]
-    write_json(to / "run.json", about | {"name": "graticule-small", "weights": digest_file(to / "model.safetensors")})
+    for file in beside:
+        shutil.copyfile(run / file, to / file)
+    write_json(to / "run.json", about | {"name": name, "weights": digest_file(to / "model.safetensors")})
 
 
 def main() -> None:
     data, runs = Path(sys.argv[1]), Path(sys.argv[2])
     world = prepare_world(data, runs / "world")
     train("imagebind", world, to=runs / "released", **SETTINGS)
-    release(runs / "released", INSIDE)
+    release(runs / "released", INSIDE, "graticule-small")
 
 
 if __name__ == "__main__":
