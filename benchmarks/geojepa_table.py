@@ -29,7 +29,10 @@ def write(runs: Path, methods: Sequence[str]) -> Path:
     rows = [row for path in sorted((runs / "scores").glob("*.jsonl")) for row in ResultStore(path).rows]
     seeds = {m: len({row.seed for row in rows if row.method == m}) for m in methods}
     known = [m for m in methods if seeds[m]]
-    parts = [NOTE, "## Means over cities\n", _means(rows, known, seeds)]
+    of_task = {task: {row.method for row in rows if row.task == task} for task in {row.task for row in rows}}
+    lacking = sorted(task for task, scored in of_task.items() if scored < set(known))
+    rows = [row for row in rows if row.task not in lacking]
+    parts = [NOTE, f"Not scored yet for every method, and left out: {', '.join(lacking)}.\n" if lacking else "", "## Means over cities\n", _means(rows, known, seeds)]
     for ours in OURS:
         if ours in known:
             parts += [
