@@ -32,7 +32,12 @@ def write(runs: Path, methods: Sequence[str]) -> Path:
     of_task = {task: {row.method for row in rows if row.task == task} for task in {row.task for row in rows}}
     lacking = sorted(task for task, scored in of_task.items() if scored < set(known))
     rows = [row for row in rows if row.task not in lacking]
-    parts = [NOTE, f"Not scored yet for every method, and left out: {', '.join(lacking)}.\n" if lacking else "", "## Means over cities\n", _means(rows, known, seeds)]
+    parts = [
+        NOTE,
+        f"Not scored yet for every method, and left out: {', '.join(lacking)}.\n" if lacking else "",
+        "## Means over cities\n",
+        _means(rows, known, seeds),
+    ]
     for ours in OURS:
         if ours in known:
             parts += [

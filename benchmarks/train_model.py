@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 def release(run: Path, to: Path, name: str, beside: Sequence[str] = ()) -> None:
-    """Copy a finished run into the package: weights in float16, no folder of this machine, files `beside` as they are."""
+    """Copy a finished run into the package: weights in float16, no folder of this machine; files `beside` stay so."""
     about = read_json(run / "run.json")
     tensors, _ = load_tensors(run / "model.safetensors")
     small = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
