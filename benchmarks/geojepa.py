@@ -90,7 +90,11 @@ def jepa(name: str) -> Fit:
 
 
 def tag_pool(side: Side, train: Cities) -> Embed:
-    return lambda regions: (baselines.tag_pool(regions, side.table), baselines.tag_parts(regions, side.table))
+    def embed(regions: Sequence[Region]) -> Vectors:
+        parts = baselines.tag_parts(regions, side.table)
+        return baselines.pooled(parts), parts
+
+    return embed
 
 
 def tag_count(side: Side, train: Cities) -> Embed:
@@ -129,7 +133,8 @@ def harmonics(side: Side, train: Cities) -> Embed:
 
 
 def location(side: Side, train: Cities) -> Embed:
-    return lambda regions: (load().embed_points(centres(regions)), None)
+    model = load()
+    return lambda regions: (model.embed_points(centres(regions)), None)
 
 
 def image(side: Side, train: Cities) -> Embed:

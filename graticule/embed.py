@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graticule.errors import CacheError, DataError, unknown
+from graticule.errors import DataError, unknown
 from graticule.files import atomic_write
+from graticule.finished import about_run, origin
 from graticule.geo.coords import Points, lonlat
-from graticule.training.finished import about_run
+from graticule.geo.geoparquet import box_column, file_metadata, vector_column
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from graticule.encoders.location import LocationEncoder
     from graticule.encoders.towers import Tower
     from graticule.encoders.trunk import Trunk
@@ -70,7 +68,7 @@ class Model:
         points = lonlat(lon=lon, lat=lat)
         given = {"lon": points[:, 0], "lat": points[:, 1], **columns}
         rows = pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in given.items()})
-        return write_geoparquet(Path(path), [(rows, points, self.embed_points(points))], about=metadata(self))
+        return write_geoparquet(Path(path), [(rows, points, self.embed_points(points))], about=origin(self.about))
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
         """(n, ...) features of the modality's trunk -> (n, dim) float32."""
@@ -115,32 +113,17 @@ def load(run: str | Path | None = None) -> Model:
     """
     from graticule.encoders.location import location_encoder
     from graticule.encoders.towers import tower
-    from graticule.tensors import load_tensors
+    from graticule.tensors import fill, load_tensors
 
     folder = INSIDE if run is None else Path(run)
     about = about_run(folder, "location", "it embeds maps, not places. Use graticule.load_map or `graticule osm`.")
     tensors, _ = load_tensors(folder / "model.safetensors")
     location = location_encoder(**about["location"])
-    _fill(location, tensors, "location.", folder)
+    fill(location, tensors, "location.", folder)
     towers = {name: tower(**entry["tower"]) for name, entry in about["towers"].items()}
     for name, one in towers.items():
-        _fill(one, tensors, f"towers.{name}.", folder)
+        fill(one, tensors, f"towers.{name}.", folder)
     return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()})
-
-
-def _fill(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) -> None:
-    own = {
-        name.removeprefix(prefix): tensor.float()
-        if tensor.is_floating_point() and tensor.element_size() < 4
-        else tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-    try:
-        module.load_state_dict(own)
-    except RuntimeError as error:
-        raise CacheError(f"{folder}/model.safetensors does not fit {folder}/run.json: {error}") from error
-    module.requires_grad_(False)
 
 
 def write_geoparquet(path: Path, batches: Iterable[tuple[Any, Points, Vectors]], *, about: dict[str, Any]) -> int:
@@ -176,16 +159,10 @@ def _geo_table(rows: Any, points: Points, vectors: Vectors, about: dict[str, Any
     if clash := names & {"embedding", "bbox", *(["geometry_input"] if "geometry" in names else [])}:
         raise DataError(f"The input already has a column {sorted(clash)[0]!r}, which the output needs: rename it.")
     renamed = ["geometry_input" if name == "geometry" else name for name in rows.schema.names]
-    x, y = pa.array(points[:, 0]), pa.array(points[:, 1])
-    box = pa.StructArray.from_arrays([x, y, x, y], names=["xmin", "ymin", "xmax", "ymax"])
-    columns = [*rows.columns, pa.array(_wkb(points), pa.binary()), box]
-    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1]))
-    covering = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}
-    geometry = {"encoding": "WKB", "geometry_types": ["Point"], "covering": {"bbox": covering}}
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
-    emb = {"column": "embedding", "dimensions": vectors.shape[1], "quantization": None, **about}
+    box = box_column(np.hstack([points, points]))
+    columns = [*rows.columns, pa.array(_wkb(points), pa.binary()), box, vector_column(vectors)]
     table = pa.table(columns, names=[*renamed, "geometry", "bbox", "embedding"])
-    return table.replace_schema_metadata({"geo": json.dumps(geo), "emb": json.dumps(emb)})
+    return table.replace_schema_metadata(file_metadata(["Point"], vectors.shape[1], about))
 
 
 def _wkb(points: Points) -> list[bytes]:
@@ -194,17 +171,6 @@ def _wkb(points: Points) -> list[bytes]:
     record["order"], record["type"], record["x"], record["y"] = 1, 1, points[:, 0], points[:, 1]
     raw = record.tobytes()
     return [raw[i : i + 21] for i in range(0, len(raw), 21)]
-
-
-def metadata(model: Model) -> dict[str, Any]:
-    """What a file of vectors says about the model that made them."""
-    return {
-        "model": model.about["name"],
-        "model_hash": model.about["weights"],
-        "recipe": model.about["recipe"],
-        "graticule": model.about["graticule"],
-        "source": {name: entry["licence"] for name, entry in model.about["data"].items()},
-    }
 
 
 def embed_table(model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None) -> int:
@@ -220,7 +186,7 @@ def embed_table(model: Model, path: Path, out: Path, *, lon: str | None = None, 
             if not progress.done:
                 yield _no_rows(path), lonlat(lon=[], lat=[]), np.empty((0, model.dim), dtype=np.float32)
 
-    return write_geoparquet(out, batches(), about=metadata(model))
+    return write_geoparquet(out, batches(), about=origin(model.about))
 
 
 def _no_rows(path: Path) -> Any:

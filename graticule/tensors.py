@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from graticule.errors import CacheError
 from graticule.files import atomic_write
@@ -45,6 +45,25 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if metadata.pop("blake2b", None) != _digest(tensors, metadata):
         raise CacheError(f"{path} is damaged: its digest does not match. Delete it and train again.")
     return tensors, metadata
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, folder: Path) -> None:
+    """Load a run's weights whose names begin with `prefix` into a module and freeze it; halves become float32.
+
+    CacheError when they do not fit what the run.json in `folder` says.
+    """
+    own = {
+        name.removeprefix(prefix): tensor.float()
+        if tensor.is_floating_point() and tensor.element_size() < 4
+        else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    try:
+        module.load_state_dict(own)
+    except RuntimeError as error:
+        raise CacheError(f"{folder}/model.safetensors does not fit {folder}/run.json: {error}") from error
+    module.requires_grad_(False)
 
 
 def flatten_optimiser(state: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import graticule
 ORDER = [
     {"errors"},
     {"files", "progress"},
-    {"tensors"},
+    {"finished", "tensors"},
     {"geo"},
     {"data", "encoders", "objectives"},
     {"learners"},

@@ -63,9 +63,9 @@ def write_page(out: Path, *, title: str) -> Path:
     """`out`/map.html: the regions of a finished folder, and its entities unless they are too many for a page."""
     import pyarrow.parquet as pq
 
-    from graticule.embed_map.gather import vectors_of
     from graticule.embed_map.write import ENTITIES, LEDGER, REGIONS
     from graticule.geo.antimeridian import unwrapped
+    from graticule.geo.geoparquet import vectors_of
     from graticule.web.region_page import EntityLayer, write_region_map
 
     shapely = need("shapely", "osm")

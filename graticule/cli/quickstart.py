@@ -15,9 +15,10 @@ from graticule.data.bluemarble import blue_marble
 from graticule.data.cities import cities
 from graticule.data.land import basemap_folder, land_and_sea
 from graticule.data.store import Dataset, Table, prepare
-from graticule.embed import Model, metadata, write_geoparquet
+from graticule.embed import Model, write_geoparquet
 from graticule.evaluation.report import Report
 from graticule.evaluation.runs import embeds, evaluate
+from graticule.finished import origin
 from graticule.runs import train
 from graticule.web.examination import write_examination
 from graticule.web.show import model_map
@@ -78,7 +79,7 @@ def write_vectors(model: Model, table: Table, path: Path) -> int:
     """GeoParquet of the cities: id of GeoNames, names, geometry and vector."""
     names = pa.array([str(text).split(", ")[0] for text in table.all_contents()])
     rows = pa.record_batch([pa.array(table.ids), names], names=["geonameid", "name"])
-    return write_geoparquet(path, [(rows, table.lonlat, model.embed_points(table.lonlat))], about=metadata(model))
+    return write_geoparquet(path, [(rows, table.lonlat, model.embed_points(table.lonlat))], about=origin(model.about))
 
 
 def verdict(report: Report, name: str) -> int:

@@ -85,9 +85,10 @@ def _regions(regions: Any, features: Any, joint: Any) -> list[Region]:
     tags = _tags(features)
     ids = [str(i) for i in features.index]
     out = []
-    there = ~shapely.is_missing(parts)
-    for number, outline in enumerate(outlines):
-        rows = np.flatnonzero((in_region == number) & there)
+    there = np.flatnonzero(~shapely.is_missing(parts))
+    there = there[np.argsort(in_region[there], kind="stable")]
+    ends = np.searchsorted(in_region[there], np.arange(1, len(outlines)))
+    for outline, rows in zip(outlines, np.split(there, ends), strict=True) if len(outlines) else ():
         who = of_feature[rows]
         out.append(
             Region(

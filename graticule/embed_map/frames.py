@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from graticule.embed_map.gather import parts_table, vectors_of, whole_entities, wrapped
+from graticule.embed_map.gather import parts_table, whole_entities, wrapped
 from graticule.errors import DataError, need
+from graticule.geo.geoparquet import vectors_of
 from graticule.geo.region import Region
 from graticule.progress import Progress
 

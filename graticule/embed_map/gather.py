@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from graticule.errors import need
 from graticule.geo.antimeridian import moved
+from graticule.geo.geoparquet import vector_column, vectors_of
 from graticule.geo.region import Region
 
 if TYPE_CHECKING:
@@ -40,20 +41,6 @@ def parts_table(parts: Sequence[Part], width: int) -> Any:
             "embedding": vector_column(vectors),
         }
     )
-
-
-def vector_column(vectors: NDArray[np.float32]) -> Any:
-    """(n, d) float32 -> a pyarrow array of fixed-size lists."""
-    import pyarrow as pa
-
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
-
-
-def vectors_of(column: Any) -> NDArray[np.float32]:
-    """The inverse of `vector_column`, also for a chunked column."""
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    out: NDArray[np.float32] = values.reshape(len(column), column.type.list_size)
-    return out
 
 
 def whole_entities(parts: Any) -> Any:

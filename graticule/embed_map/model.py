@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.geo.region import Region
-from graticule.training.finished import about_run
 
 if TYPE_CHECKING:
     from graticule.data.source import Source
@@ -97,5 +96,5 @@ def load_map(folder: str | Path | None = None) -> MapModel:
     from graticule.encoders.region_vectors import INSIDE, saved
 
     where = INSIDE if folder is None else Path(folder)
-    about = about_run(where, "encoder", "it embeds places. Expected a run of geojepa over regions of maps.")
-    return MapModel(where, about, *saved(where, about))
+    trunk, encoder, about = saved(where)
+    return MapModel(where, about, trunk, encoder)

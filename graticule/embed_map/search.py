@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.embed_map.gather import vectors_of
 from graticule.embed_map.write import ENTITIES, LEDGER, REGIONS
 from graticule.errors import DataError, SettingError, need
 from graticule.geo.antimeridian import unwrapped
-from graticule.geo.coords import Points, great_circle_km, lonlat
+from graticule.geo.coords import Points, great_circle_km
+from graticule.geo.geoparquet import vectors_of
+from graticule.geo.measure import middles
 from graticule.geo.ranking import Found, best_apart
 
 KINDS = ("node", "way", "relation")
@@ -135,5 +136,4 @@ def _read(folder: Path, file: str) -> _Rows:
 def _middles(geometry: list[bytes]) -> Points:
     """(n, 2) middles of the bounding boxes, also of shapes that were cut at the antimeridian."""
     shapely = need("shapely", "osm")
-    west, south, east, north = shapely.bounds(unwrapped(shapely.from_wkb(geometry), short_way=False)).reshape(-1, 4).T
-    return lonlat(lon=(west + east) / 2, lat=(south + north) / 2)
+    return middles(unwrapped(shapely.from_wkb(geometry), short_way=False))

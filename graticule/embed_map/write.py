@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import Counter
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from graticule.data.source import Row, Skip, Source
 from graticule.embed_map.frames import embedded
-from graticule.embed_map.gather import Parts, vector_column, vectors_of, wrapped
+from graticule.embed_map.gather import Parts, wrapped
 from graticule.errors import DataError, need
 from graticule.files import atomic_write, write_json
+from graticule.finished import origin
+from graticule.geo.geoparquet import box_column, file_metadata, vector_column, vectors_of
 from graticule.geo.region import Region
 from graticule.progress import Progress
 
@@ -106,8 +107,9 @@ def write_map(model: MapModel, source: Source, out: str | Path) -> Written:
     skipped = _Skipped()
     watched = replace(source, records=lambda start: skipped.watch(source.records(start)))
     try:
-        regions, parts = _write_regions(model, watched, work)
-        counts = _write_entities(model, source, parts, work)
+        about = {**origin(model.about), "map": source.about, "map_licence": source.licence}
+        regions, parts = _write_regions(model, watched, work, about)
+        counts = _write_entities(model, parts, work, about)
         reader = None if source.ledger is None else source.ledger()
         if not counts:
             raise DataError(_nothing(source, reader, skipped))
@@ -134,14 +136,14 @@ def write_map(model: MapModel, source: Source, out: str | Path) -> Written:
     return Written(out, ledger, time.monotonic() - began)
 
 
-def _write_regions(model: MapModel, source: Source, work: Path) -> tuple[int, Parts]:
+def _write_regions(model: MapModel, source: Source, work: Path, about: dict[str, Any]) -> tuple[int, Parts]:
     import pyarrow as pa
 
     parts = Parts(work, model.width)
     count = 0
     with (
         Progress("embed map", source.total, unit="regions") as progress,
-        _Writer(work / REGIONS, ["Polygon", "MultiPolygon"], _about(model, source, model.dim)) as writer,
+        _Writer(work / REGIONS, ["Polygon", "MultiPolygon"], model.dim, about) as writer,
     ):
         for rows, vectors, of_regions in embedded(model, source, progress):
             contents = [cast(Region, row.content) for row in rows]
@@ -153,9 +155,9 @@ def _write_regions(model: MapModel, source: Source, work: Path) -> tuple[int, Pa
     return count, parts
 
 
-def _write_entities(model: MapModel, source: Source, parts: Parts, work: Path) -> dict[str, int]:
+def _write_entities(model: MapModel, parts: Parts, work: Path, about: dict[str, Any]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    with _Writer(work / ENTITIES, [], _about(model, source, model.width)) as writer:
+    with _Writer(work / ENTITIES, [], model.width, about) as writer:
         for table in parts.entities():
             before = {name: table[name].combine_chunks() for name in ("id", "kind", "tags")}
             after = {name: table[name].combine_chunks() for name in ("regions", "shares")}
@@ -177,11 +179,8 @@ def _nothing(source: Source, reader: dict[str, Any] | None, skipped: _Skipped) -
 class _Writer:
     """A GeoParquet file written table by table in row groups of at least ROW_GROUP rows, but for the last."""
 
-    def __init__(self, path: Path, geometry_types: Sequence[str], about: dict[str, Any]) -> None:
-        covering = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}
-        column = {"encoding": "WKB", "geometry_types": list(geometry_types), "covering": {"bbox": covering}}
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-        self.metadata = {"geo": json.dumps(geo), "emb": json.dumps(about)}
+    def __init__(self, path: Path, geometry_types: Sequence[str], dimensions: int, about: dict[str, Any]) -> None:
+        self.metadata = file_metadata(geometry_types, dimensions, about)
         self.path = path
         self.waiting: list[Any] = []
         self.writer: Any = None
@@ -201,8 +200,7 @@ class _Writer:
 
         shapely = need("shapely", "osm")
         inside = wrapped(geometry)
-        corners = [pa.array(c) for c in shapely.bounds(shapely.from_wkb(inside)).reshape(-1, 4).T]
-        box = pa.StructArray.from_arrays(corners, names=["xmin", "ymin", "xmax", "ymax"])
+        box = box_column(shapely.bounds(shapely.from_wkb(inside)))
         placed = {"geometry": pa.array(inside, pa.binary()), "bbox": box}
         table = pa.table({**before, **placed, **after, "embedding": vector_column(vectors)})
         self.waiting.append(table.replace_schema_metadata(self.metadata))
@@ -219,19 +217,3 @@ class _Writer:
         self.writer = self.writer or pq.ParquetWriter(self.path, table.schema, compression="zstd")
         self.writer.write_table(table, row_group_size=2 * ROW_GROUP)
         self.waiting = []
-
-
-def _about(model: MapModel, source: Source, dimensions: int) -> dict[str, Any]:
-    """What a file of vectors says about the model and the map that made them."""
-    return {
-        "column": "embedding",
-        "dimensions": dimensions,
-        "quantization": None,
-        "model": model.about["name"],
-        "model_hash": model.about["weights"],
-        "recipe": model.about["recipe"],
-        "graticule": model.about["graticule"],
-        "source": {name: entry["licence"] for name, entry in model.about["data"].items()},
-        "map": source.about,
-        "map_licence": source.licence,
-    }

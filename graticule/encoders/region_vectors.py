@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from graticule.encoders.region import RegionTrunk
 from graticule.encoders.region_encoder import RegionEncoder, region_encoder
 from graticule.encoders.tags import TagTable
-from graticule.errors import CacheError, DataError, SettingError
-from graticule.files import digest_file, read_json
+from graticule.errors import SettingError
+from graticule.files import digest_file
+from graticule.finished import about_run
 from graticule.geo.region import Region
 from graticule.geo.tokens import Tokens
-from graticule.tensors import load_tensors
+from graticule.tensors import fill, load_tensors
 
 BATCH_TOKENS = 16_384  # of one pass through the encoder
 INSIDE = Path(__file__).parent.parent / "geojepa"  # the released model
@@ -36,9 +37,7 @@ class RegionVectorsTrunk:
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = INSIDE if folder is None else Path(folder)
         self.config: dict[str, Any] = {"name": "regions", "folder": None if folder is None else str(folder)}
-        if not (self.folder / "run.json").exists():
-            raise DataError(f"{self.folder} holds no trained GeoJEPA (run.json is missing).")
-        self.trunk, self.encoder = saved(self.folder, read_json(self.folder / "run.json"))
+        self.trunk, self.encoder, _ = saved(self.folder)
 
     def identity(self) -> dict[str, Any]:
         """The weights, and the table of tags."""
@@ -50,18 +49,16 @@ class RegionVectorsTrunk:
         return encoded(self.trunk, self.encoder, contents)[0]
 
 
-def saved(folder: Path, about: Mapping[str, Any]) -> tuple[RegionTrunk, RegionEncoder]:
-    """The trunk and the encoder of a finished run; CacheError when its weights are damaged or do not fit."""
-    path = folder / "model.safetensors"
-    tensors, _ = load_tensors(path)
+def saved(folder: Path) -> tuple[RegionTrunk, RegionEncoder, dict[str, Any]]:
+    """The trunk and the encoder of a finished run and its run.json.
+
+    DataError when the folder holds no finished run of a geojepa recipe, CacheError when it is damaged.
+    """
+    about = about_run(folder, "encoder", "it embeds places. Expected a run of geojepa over regions of maps.")
+    tensors, _ = load_tensors(folder / "model.safetensors")
     encoder = region_encoder(**about["encoder"])
-    own = {name.removeprefix("encoder."): t.float() for name, t in tensors.items() if name.startswith("encoder.")}
-    try:
-        encoder.load_state_dict(own)
-    except RuntimeError as error:
-        raise CacheError(f"{path} does not fit {folder}/run.json: {error}") from error
-    trunk = RegionTrunk(TagTable.load(folder / "tags.safetensors"), **about["trunk"])
-    return trunk, encoder.requires_grad_(False).eval()
+    fill(encoder, tensors, "encoder.", folder)
+    return RegionTrunk(TagTable.load(folder / "tags.safetensors"), **about["trunk"]), encoder.eval(), about
 
 
 def encoded(

@@ -30,7 +30,7 @@ def probabilities(train: Array, label: Array, test: Array, classes: int, strengt
     """
     seen, label = np.unique(label, return_inverse=True)
     x, asked = standardise(train, test)
-    weight, intercept = next(_path(x, one_hot(label, len(seen)), [strength], STEPS))
+    weight, intercept = next(path(x, one_hot(label, len(seen)), [1 / (len(x) * strength)], STEPS))
     said = np.zeros((len(test), classes))
     said[:, seen] = _softmax(asked @ weight + intercept)
     return said
@@ -47,31 +47,35 @@ def chosen_strength(train: Array, label: Array) -> float:
     hits, fold = np.zeros(len(STRENGTHS)), inner_folds(label, FOLDS, len(seen))
     for k in range(FOLDS):
         x, asked = standardise(train[fold != k], train[fold == k])
-        path = _path(x, one_hot(label[fold != k], len(seen)), STRENGTHS, ROUGH_STEPS)
-        for i, (weight, intercept) in enumerate(path):
+        decays = [1 / (len(x) * strength) for strength in STRENGTHS]
+        found = path(x, one_hot(label[fold != k], len(seen)), decays, ROUGH_STEPS)
+        for i, (weight, intercept) in enumerate(found):
             hits[i] += (label[fold == k] == (asked @ weight + intercept).argmax(1)).sum()
     return STRENGTHS[hits.argmax()]
 
 
-def _path(x: Array, truth: Array, strengths: Sequence[float], steps: int) -> Iterator[tuple[Array, Array]]:
-    """Weights (d, t) and intercepts (t,) for each strength, each search starting from the last result.
+def path(
+    x: Array, truth: Array, decays: Sequence[float], steps: int, importance: Array | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """Weights (d, t) and intercepts (t,) for each decay, each search starting from the last result.
 
-    x (n, d) standardised, truth (n, t) zeros and ones. L-BFGS over weights of principal axes, each divided by the root
-    of a bound on its curvature, values / 2n + 1 / nC (Bohning 1992): far fewer steps than in the columns themselves.
+    x (n, d) standardised, truth (n, t) zeros and ones, importance (n,) of the rows, of mean 1. Minimises the mean log
+    loss + decay |W|^2 / 2. L-BFGS over weights of principal axes, each divided by the root of a bound on its
+    curvature, values / 2n + decay (Bohning 1992): far fewer steps than in the columns themselves.
     """
     minimize = need("scipy.optimize", "train").minimize
     axes, values = principal_axes(x)
     scores, truth = (x @ axes).astype(np.float32), truth.astype(np.float32)
     n, shape = len(x), (len(values) + 1, truth.shape[1])
     weight, intercept = np.zeros((len(values), shape[1])), np.zeros(shape[1])
-    for strength in strengths:
-        decay = 1 / (n * strength)
+    of_rows = None if importance is None else importance.astype(np.float32)
+    for decay in decays:
         scale = (values / (2 * n) + decay)[:, None] ** -0.5
 
         def loss(flat: Array, scale: Array = scale, decay: float = decay) -> tuple[float, Array]:
             inner = flat.reshape(shape)
             weight = scale * inner[:-1]
-            value, slope = _log_loss(scores @ weight.astype(np.float32) + inner[-1].astype(np.float32), truth)
+            value, slope = _log_loss(scores @ weight.astype(np.float32) + inner[-1].astype(np.float32), truth, of_rows)
             by_weight = scale * ((scores.T @ slope) / n + decay * weight)
             by_intercept = slope.sum(0, dtype=np.float64) / n
             return value / n + decay / 2 * np.square(weight).sum(), np.vstack([by_weight, by_intercept]).ravel()
@@ -83,11 +87,14 @@ def _path(x: Array, truth: Array, strengths: Sequence[float], steps: int) -> Ite
         yield axes @ weight, intercept
 
 
-def _log_loss(logits: Array, truth: Array) -> tuple[float, Array]:
+def _log_loss(logits: Array, truth: Array, importance: Array | None) -> tuple[float, Array]:
     """The sum over rows of minus the log probability of the true class, and its slopes by the logits (n, t)."""
     logits = logits - logits.max(1, keepdims=True)
     likelihood = np.exp(logits)
     total = likelihood.sum(1, keepdims=True)
+    if importance is not None:
+        losses = np.log(total)[:, 0] - np.einsum("nt,nt->n", logits, truth)
+        return float((importance * losses).sum(dtype=np.float64)), importance[:, None] * (likelihood / total - truth)
     value = np.log(total).sum(dtype=np.float64) - np.einsum("nt,nt->n", logits, truth).sum(dtype=np.float64)
     return float(value), likelihood / total - truth
 

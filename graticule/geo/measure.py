@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.errors import need
-from graticule.geo.coords import EARTH_RADIUS_KM
+from graticule.geo.coords import EARTH_RADIUS_KM, Points, lonlat
 
 GAUSS = ((0.5 - 0.15**0.5, 5 / 18), (0.5, 8 / 18), (0.5 + 0.15**0.5, 5 / 18))  # Gauss-Legendre nodes and weights
 
@@ -55,6 +55,12 @@ def measure(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
         rows = np.flatnonzero(dimension == number)
         values[rows] = of(geometries[rows])
     return np.where(shapely.is_empty(geometries) | shapely.is_missing(geometries), 0, values)
+
+
+def middles(geometries: NDArray[np.object_]) -> Points:
+    """(n,) geometries, none empty -> (n, 2) lon/lat degrees of the middles of their boxes; wrapped beyond 180."""
+    west, south, east, north = need("shapely", "osm").bounds(geometries).reshape(-1, 4).T
+    return lonlat(lon=(west + east) / 2, lat=(south + north) / 2, where="geometry")
 
 
 def _edges(pieces: Any) -> tuple[NDArray[np.float64], ...]:

@@ -15,12 +15,12 @@ import graticule
 from graticule.data.store import Dataset, Table, open_dataset
 from graticule.errors import DataError, SettingError, unknown
 from graticule.files import digest_file, digest_json, read_json, write_json
+from graticule.finished import FORMAT
 from graticule.recipes import DEFAULTS, JEPA_RECIPES, RECIPES
 from graticule.runs import contrastive, jepa
 from graticule.runs.assembled import Assembled, names
 from graticule.settings import Settings, parse_settings
 from graticule.tensors import save_tensors
-from graticule.training.finished import FORMAT
 from graticule.training.trainer import Schedule, fit
 
 logger = logging.getLogger(__name__)

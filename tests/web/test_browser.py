@@ -1,23 +1,15 @@
 """The page in a real browser: drawn from a file, clicked, typed at, and silent on the network and the console."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from graticule.geo.coords import great_circle_km, unit_sphere
 from graticule.web.page import world_lattice, write_map
+from tests.web.browser import find, needs_browser, opened, started, webdriver
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1200,900"
-)
+pytestmark = needs_browser
 
 
 def planted(step_deg=3.0):
@@ -44,12 +36,7 @@ def map_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = started(tmp_path_factory.mktemp("profile"), "--window-size=1200,900")
     yield driver
     driver.quit()
 
@@ -57,21 +44,6 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def page(browser, map_file):
     return opened(browser, map_file)
-
-
-def opened(browser, path, fragment=""):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    browser.get("about:blank")
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    browser.get(path.as_uri() + fragment)
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
-    return browser
-
-
-def find(page, selector):
-    return page.find_element("css selector", selector)
 
 
 def click(page, lon, lat):

@@ -1,23 +1,15 @@
 """The page of a document in a real browser: tables sort by mouse and keyboard, and it does not scroll sideways."""
 
 import json
-import shutil
 
 import pytest
 
 from graticule.web.document import Chapter, Document, Figure, Grid, Section, Shown, Table, Text
 from graticule.web.document_page import write_html
+from tests.web.browser import needs_browser, started, webdriver
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,900"
-)
+pytestmark = needs_browser
 
 
 def drawn():
@@ -56,12 +48,7 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = started(tmp_path_factory.mktemp("profile"), "--window-size=1280,900")
     yield driver
     driver.quit()
 

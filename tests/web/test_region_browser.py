@@ -1,23 +1,16 @@
 """The page of regions in a real browser: clicked, dragged, pinched, typed at, and silent on network and console."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 shapely = pytest.importorskip("shapely", reason="shapely is not installed")
 from graticule.web.region_page import EntityLayer, three_colours, write_region_map  # noqa: E402
+from tests.web.browser import find, needs_browser, opened, started, webdriver  # noqa: E402
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = needs_browser
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --force-prefers-reduced-motion --window-size=1200,900"
-)
 SIDE_DEG = 0.006
 COLUMNS, ROWS = 6, 5
 TWINS = (7, 28)  # regions far apart with one vector
@@ -75,12 +68,7 @@ def map_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = started(tmp_path_factory.mktemp("profile"), "--window-size=1200,900", "--force-prefers-reduced-motion")
     yield driver
     driver.quit()
 
@@ -88,21 +76,6 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def page(browser, map_file):
     return opened(browser, map_file)
-
-
-def opened(browser, path):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    browser.get("about:blank")
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    browser.get(path.as_uri())
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
-    return browser
-
-
-def find(page, selector):
-    return page.find_element("css selector", selector)
 
 
 def offset(page, layer, row):

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from graticule import zoo
-from graticule.embed import Model, metadata
+from graticule.embed import Model
 from graticule.encoders.location import LocationEncoder
 from graticule.errors import CoordinateError, DataError, SettingError
+from graticule.finished import origin
 from graticule.geo.coords import lonlat, uniform_places
 from tests.zoo.layouts import LAYOUTS, csp, geoclip, satclip, sinr, tte, under
 
@@ -88,7 +89,7 @@ def test_swapped_coordinates_are_refused(model):
 def test_about_says_where_it_comes_from(model, tmp_path):
     json.dumps(model.about)
     assert model.about["published"]["source"].startswith("https://github.com/")
-    assert metadata(model)["source"] == {model.about["name"]: zoo.ENCODERS[model.about["name"]].licence}
+    assert origin(model.about)["source"] == {model.about["name"]: zoo.ENCODERS[model.about["name"]].licence}
     assert model.modalities == []
     assert model.save(tmp_path / "places.parquet", lon=[1, 2], lat=[3, 4]) == 2
 

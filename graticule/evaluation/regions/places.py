@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.errors import DataError, need
-from graticule.geo.coords import Points, great_circle_km, lonlat, unit_sphere
+from graticule.geo.coords import Points, great_circle_km, unit_sphere
+from graticule.geo.measure import middles
 from graticule.geo.region import Region
 
 TOUCH_DEG = 1e-6  # outlines closer than this (11 cm) touch: corners of the same cell may differ by rounding
@@ -25,8 +26,7 @@ def outlines(regions: Sequence[Region]) -> NDArray[np.object_]:
 
 def centres(regions: Sequence[Region]) -> Points:
     """(n, 2) lon/lat degrees of the centres of the bounds of the outlines; longitudes beyond 180 are wrapped."""
-    west, south, east, north = need("shapely", "osm").bounds(outlines(regions)).reshape(-1, 4).T
-    return lonlat(lon=(west + east) / 2, lat=(south + north) / 2, where="region")
+    return middles(outlines(regions))
 
 
 def touching(regions: Sequence[Region]) -> NDArray[np.int64]:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.errors import DataError, need
-from graticule.evaluation.inner import inner_folds, principal_axes, standardise
+from graticule.evaluation.inner import inner_folds, standardise
+from graticule.evaluation.logistic import path
 from graticule.evaluation.predictors import Array, one_hot
 from graticule.evaluation.regions.scores import LEAST_ROWS, Scores, class_scores, enough, regression_scores
 from graticule.evaluation.splits import balanced_folds
@@ -161,40 +162,11 @@ def _folds(fold: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _class_weights(y: Array) -> NDArray[np.float64]:
-    """(n,) weights of rows that sum to 1, every class having the same part of it."""
+    """(n,) weights of rows of mean 1, every class having the same part of them."""
     count = np.bincount(y)
-    return np.asarray(1 / count[y] / np.count_nonzero(count))
+    return np.asarray(len(y) / count[y] / np.count_nonzero(count))
 
 
 def _path(x: Array, y: Array, classes: int, decays: Sequence[float], steps: int) -> Iterator[tuple[Array, Array]]:
-    """Weights (d, classes) and intercepts for each decay, each search starting from the last result.
-
-    Minimises the mean log loss, classes weighed alike, + decay |W|^2 / 2 by L-BFGS over weights of principal axes, each
-    divided by the root of a bound on its curvature (Bohning 1992), as `evaluation.logistic` does.
-    """
-    minimize = need("scipy.optimize", "train").minimize
-    axes, values = principal_axes(x)
-    scores, truth = (x @ axes).astype(np.float32), one_hot(y, classes).astype(np.float32)
-    row_weight = _class_weights(y).astype(np.float32)[:, None]
-    shape = (len(values) + 1, classes)
-    weight, intercept = np.zeros((len(values), classes)), np.zeros(classes)
-    for decay in decays:
-        scale = (values / (2 * len(x)) + decay)[:, None] ** -0.5
-
-        def loss(flat: Array, scale: Array = scale, decay: float = decay) -> tuple[float, Array]:
-            inner = flat.reshape(shape)
-            weight = scale * inner[:-1]
-            logits = scores @ weight.astype(np.float32) + inner[-1].astype(np.float32)
-            logits -= logits.max(1, keepdims=True)
-            total = np.log(np.exp(logits).sum(1, keepdims=True))
-            slope = row_weight * (np.exp(logits - total) - truth)
-            value = float((row_weight[:, 0] * (total[:, 0] - (logits * truth).sum(1))).sum(dtype=np.float64))
-            by_weight = scale * (scores.T @ slope + decay * weight)
-            by_intercept = slope.sum(0, dtype=np.float64)
-            return value + decay / 2 * np.square(weight).sum(), np.vstack([by_weight, by_intercept]).ravel()
-
-        start = np.vstack([weight / scale, intercept]).ravel()
-        options = {"maxiter": steps, "gtol": 1e-5, "ftol": 1e-9}
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
-        weight, intercept = scale * found[:-1], found[-1]
-        yield axes @ weight, intercept
+    """Weights (d, classes) and intercepts of the logistic regression for each decay, classes weighed alike."""
+    return path(x, one_hot(y, classes), decays, steps, _class_weights(y))

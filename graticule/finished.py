@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,14 @@ def about_run(folder: Path, part: str, otherwise: str) -> dict[str, Any]:
     if part not in about:
         raise DataError(f"{folder} holds a run of {about.get('recipe')}: {otherwise}")
     return about
+
+
+def origin(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of vectors says about the run that made them, from its run.json."""
+    return {
+        "model": about["name"],
+        "model_hash": about["weights"],
+        "recipe": about["recipe"],
+        "graticule": about["graticule"],
+        "source": {name: entry["licence"] for name, entry in about["data"].items()},
+    }
