@@ -9,13 +9,13 @@ from graticule.evaluation.predictors import Array
 from graticule.geo.coords import Points, unit_sphere
 
 
-def standardise(train: Array, test: Array) -> tuple[Array, Array]:
-    """Both as float64 with the mean and deviation of the columns of `train`; its constant columns become zero."""
-    x, asked = train.astype(np.float64), test.astype(np.float64)
-    mean, deviation = x.mean(0), x.std(0)
+def standardise(train: Array, test: Array, dtype: type = np.float64) -> tuple[Array, Array]:
+    """Both in `dtype` with the mean and deviation of the columns of `train`; its constant columns become zero."""
+    mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     constant = (deviation <= 1e-9 * np.abs(mean)) | (deviation == 0)
-    scale = np.where(constant, 0, 1 / np.where(constant, 1, deviation))
-    return (x - mean) * scale, (asked - mean) * scale
+    scale: Array = np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(dtype)
+    mean = mean.astype(dtype)
+    return (train.astype(dtype) - mean) * scale, (test.astype(dtype) - mean) * scale
 
 
 def principal_axes(train: Array, most: int | None = None) -> tuple[Array, Array]:

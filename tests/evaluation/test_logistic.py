@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from graticule.evaluation.logistic import FOLDS, STRENGTHS, chosen_strength, probabilities
+from graticule.evaluation.inner import principal_axes
+from graticule.evaluation.logistic import FOLDS, STRENGTHS, chosen_strength, path, probabilities, search
+from graticule.evaluation.predictors import one_hot
 
 
 def problem(n=240, d=8, classes=4, seed=0):
@@ -43,3 +45,17 @@ def test_noise_is_shrunken_more_than_truth():
     assert chosen_strength(x[:, :4], clear) == STRENGTHS[-1]
     assert chosen_strength(x[:1], np.array([3])) in STRENGTHS
     assert FOLDS > 1
+
+
+def test_a_search_ends_where_it_ends_from_anywhere():
+    x, label = problem()
+    x, truth = x - x.mean(0), one_hot(label, 4)
+    axes, values = principal_axes(x)
+    scores, spread = x @ axes, values / len(x)
+    weight, intercept = next(path(x, truth, [0.01], 500))
+    some = np.random.default_rng(0).normal(size=(3, 4)), np.ones(4)
+    found, offset = next(search(scores, spread, truth, [0.01], 500, start=some))
+    np.testing.assert_allclose(axes @ found, weight, atol=2e-3)
+    np.testing.assert_allclose(offset - offset.mean(), intercept - intercept.mean(), atol=2e-3)
+    early, _ = next(search(scores, spread, truth, [0.01], 500, tolerance=1e-2))
+    assert np.abs(axes @ early - weight).max() > 1e-3

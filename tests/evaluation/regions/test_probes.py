@@ -3,6 +3,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from graticule.errors import DataError
+from graticule.evaluation.logistic import path
+from graticule.evaluation.predictors import one_hot
 from graticule.evaluation.regions import probes
 from graticule.evaluation.regions.probes import Sample, fit_predict, group_folds, score_cities
 
@@ -94,12 +96,59 @@ def test_more_columns_than_rows_change_nothing():
 def test_logistic_is_scikit_learns_with_balanced_classes():
     x = RNG.normal(size=(200, 4))
     y = (x[:, 0] + RNG.normal(size=200) > 0.8).astype(int) + (x[:, 1] + RNG.normal(size=200) > 1)
-    weight, intercept = next(probes._path(x, y, 3, [0.01], 500))
+    weight, intercept = next(path(x, one_hot(y, 3), [0.01], 500, probes._class_weights(y)))
     model = LogisticRegression(C=1 / (0.01 * len(x)), class_weight="balanced", max_iter=1000, tol=1e-8).fit(x, y)
     expected = model.predict_log_proba(x)
     logits = x @ weight + intercept
     logits -= np.log(np.exp(logits).sum(1, keepdims=True))
     np.testing.assert_allclose(logits, expected, atol=5e-3)
+
+
+def classes_of_many_columns(n=900, d=300, seed=3):
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n, 20))
+    columns = hidden @ rng.normal(size=(20, d)) + 2 * rng.normal(size=(n, d))
+    y = (hidden[:, :4] + 0.5 * rng.gumbel(size=(n, 4)) + [0, 0, 1, 2]).argmax(1)
+    return (columns - columns.mean(0)) / columns.std(0), y
+
+
+def test_few_axes_choose_the_decay_that_all_columns_choose_and_the_fit_has_all():
+    x, y = classes_of_many_columns()
+    x, y, asked, truth = x[:600], y[:600], x[600:], y[600:]
+    fold, models = np.arange(600) % 5, []
+    for decay in probes.DECAYS:
+        models.append(LogisticRegression(C=1 / (decay * 480), class_weight="balanced", max_iter=2000))
+    weights = probes._class_weights(y)
+    hits = [
+        sum(
+            weights[fold == k] @ (m.fit(x[fold != k], y[fold != k]).predict(x[fold == k]) == y[fold == k])
+            for k in range(5)
+        )
+        for m in models
+    ]
+    best = LogisticRegression(C=1 / (probes.DECAYS[np.argmax(hits)] * 600), class_weight="balanced", max_iter=2000)
+    expected, found = best.fit(x, y).predict(asked), probes.logistic(x, y, fold, asked, 4)
+    assert np.mean(found == expected) > 0.97
+    assert np.mean(found == truth) > 0.6
+
+
+def test_weaker_decays_are_not_tried_once_two_were_worse(monkeypatch):
+    tried, truth = [], np.eye(4)[np.arange(40) % 4]
+
+    def right_only_at_the_second(scores, spread, truth, decays, *rest):
+        for decay in decays:
+            tried.append(decay)
+            yield (np.eye(4) if decay == decays[1] else np.zeros((4, 4))), np.full(4, decay)
+
+    monkeypatch.setattr(probes, "search", right_only_at_the_second)
+    decay, weight, intercept = probes._chosen(truth, np.ones(4), truth, np.arange(40) % 5)
+    assert decay == probes.DECAYS[1]
+    assert tried == list(np.repeat(probes.DECAYS[:4], 5))
+    np.testing.assert_array_equal(weight, np.eye(4))
+    np.testing.assert_allclose(intercept, probes.DECAYS[1])
+    decay, weight, _ = probes._chosen(truth, np.ones(4), truth, np.zeros(40, int))
+    assert decay == probes.DECAYS[0]
+    assert not weight.any()
 
 
 def test_folds_keep_cities_together():
