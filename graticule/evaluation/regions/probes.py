@@ -24,7 +24,7 @@ ALPHAS = np.logspace(-1, 7, 17)
 DECAYS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)  # of squared weights beside the mean log loss, the most shrunken first
 FOLDS = 5
 STEPS, TOLERANCE = 150, 1e-6  # an end at 1e-9 changes 1 to 3 predictions in a thousand
-CHOOSING_ROWS, CHOOSING_AXES, CHOOSING_STEPS, PATIENCE = 4000, 192, 20, 2  # how the decay is chosen
+CHOOSING_ROWS, CHOOSING_AXES, CHOOSING_STEPS, PATIENCE = 6000, 192, 20, 2  # how the decay is chosen
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def logistic(x: Array, label: Array, fold: NDArray[np.int64], asked: Array, clas
 
     x (n, d) standardised, label (n,) class numbers, asked (m, d) -> (m,) class numbers. Classes are weighed alike, in
     the fit and in the hits, since their frequencies differ between cities and macro-F1 asks for all of them. The
-    decay is chosen on at most 4,000 rows, drawn with a fixed seed, and the first 192 principal axes; the fit, on all
+    decay is chosen on at most 6,000 rows, drawn with a fixed seed, and the first 192 principal axes; the fit, on all
     rows and axes, starts from the mean of the folds' fits.
     """
     seen, y = np.unique(label, return_inverse=True)
