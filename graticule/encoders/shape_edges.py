@@ -55,9 +55,9 @@ def edges(geometries: NDArray[np.object_], centre: Array) -> Edges:
     dimension = of_part[np.flatnonzero(np.diff(owner, prepend=-1))]
     rings = 1 + shapely.get_num_interior_rings(parts)
     part = np.repeat(np.arange(len(parts)), rings)
-    pieces = parts[part]
-    closed = of_part[part] == 2
-    pieces[closed] = shapely.get_rings(parts)
+    pieces, closed = parts[part], of_part[part] == 2
+    holed = rings > 1
+    pieces[holed[part]] = shapely.get_rings(parts[holed])
 
     lonlat, piece = shapely.get_coordinates(pieces, return_index=True)
     entity = owner[part[piece]]
@@ -68,7 +68,6 @@ def edges(geometries: NDArray[np.object_], centre: Array) -> Edges:
     last = np.diff(piece, append=-1) != 0
     starts, ends = np.flatnonzero(np.diff(piece, prepend=-1)), np.flatnonzero(last)
     xy[ends[closed]] = xy[starts[closed]]  # to the last digit, or it is no ring
-    hull = _hulls(parts, xy, owner, len(geometries))
 
     first = np.flatnonzero(np.diff(entity, prepend=-1))
     step = np.diff(xy, axis=0, append=xy[-1:])
@@ -83,6 +82,7 @@ def edges(geometries: NDArray[np.object_], centre: Array) -> Edges:
 
     edge_length = np.hypot(*step.T)
     length = _sum(edge_length, entity)
+    hull = _sum(_hulls(parts, part[piece], xy, step, edge_length), owner)
     area = np.where(dimension == 2, np.maximum(_sum(twice * sign, entity) / 2, 0), 0)
     solid = (length > 10 * TINY_KM) & (4 * np.pi * area > FLAT * length**2)
     line = ~solid & (length > 10 * TINY_KM)
@@ -110,7 +110,10 @@ def edges(geometries: NDArray[np.object_], centre: Array) -> Edges:
 def _parts(geometries: NDArray[np.object_]) -> tuple[NDArray[np.object_], Index]:
     """Points, lines and polygons of the highest dimension of each geometry, and the geometry of each."""
     shapely = need("shapely", "osm")
-    parts, owner = shapely.get_parts(geometries, return_index=True)
+    number = shapely.get_num_geometries(geometries)
+    parts, owner = np.repeat(geometries, number), np.repeat(np.arange(len(geometries)), number)
+    several = shapely.get_type_id(geometries) > 3
+    parts[several[owner]] = shapely.get_parts(geometries[several])
     while (shapely.get_type_id(parts) > 3).any():
         parts, inner = shapely.get_parts(parts, return_index=True)
         owner = owner[inner]
@@ -125,12 +128,26 @@ def _parts(geometries: NDArray[np.object_]) -> tuple[NDArray[np.object_], Index]
     return parts[keep], owner[keep]
 
 
-def _hulls(parts: NDArray[np.object_], xy: Array, owner: Index, size: int) -> Array:
-    """Length around the convex hulls of all parts of a shape, there and back for straight lines."""
+def _hulls(parts: NDArray[np.object_], part: Index, xy: Array, step: Array, edge_length: Array) -> Array:
+    """(p,) lengths around the convex hulls of parts, there and back for straight lines; `part` (c,) of coordinates.
+
+    Known without a hull of lines with up to three corners, and of polygons with up to four that all turn one way.
+    """
     shapely = need("shapely", "osm")
-    hull = shapely.convex_hull(shapely.set_coordinates(parts.copy(), xy))
-    there_and_back = np.where(shapely.get_dimensions(hull) == 1, 2, 1)
-    return np.bincount(owner, shapely.length(hull) * there_and_back, size).astype(np.float64, copy=False)
+    dimension, corners = shapely.get_dimensions(parts), np.bincount(part)
+    end = np.cumsum(corners) - 1
+    start = end + 1 - corners
+    after = np.roll(step, -1, axis=0)
+    after[end - 1] = step[start]
+    turn, around = _cross(step, after), _sum(edge_length, part)
+    short = (dimension == 1) & (corners <= 3)
+    same_way = np.maximum(_sum(turn > 0, part), _sum(turn < 0, part)) == corners - 1
+    convex = (dimension == 2) & (corners <= 5) & same_way
+    length = np.where(short, around + np.hypot(*(xy[end] - xy[start]).T), np.where(convex, around, 0))
+    rest = (dimension > 0) & ~short & ~convex
+    hull = shapely.convex_hull(shapely.set_coordinates(parts[rest], xy[rest[part]]))
+    length[rest] = shapely.length(hull) * np.where(shapely.get_dimensions(hull) == 1, 2, 1)
+    return length
 
 
 def _moments(

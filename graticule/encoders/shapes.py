@@ -103,40 +103,65 @@ def fourier(shape: Edges, wavenumber: Array, directions: int, factors: list[int]
     length, a polygon by the divergence theorem i / |k|^2 times the sum of m (kx (by - ay) - ky (bx - ax)).
     """
     angle = np.pi * np.arange(directions) / directions
-    unit = np.stack([np.cos(angle), np.sin(angle)])
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     wide = (wavenumber > 0) & (shape.moments[:, :2].sum(axis=1) > 0)
-    inside = wide[shape.entity]
-    entity, first = shape.entity[inside], np.flatnonzero(np.diff(shape.entity[inside], prepend=-1))
-    real, imaginary = np.ones((len(factors), len(wide), directions)), np.zeros((len(factors), len(wide), directions))
-    if not wide.any():
-        return real, imaginary
-    solid, of = shape.solid[entity], wavenumber[entity, None]
-    phase = (shape.xy[inside] * of) @ unit
-    cos, sin = np.cos(phase), np.sin(phase)
-    step = shape.step[inside]
-    turn = (step * of) @ unit  # k (b - a)
-    flux = np.where(solid, shape.sign[inside] / (of[:, 0] * np.where(solid, shape.area[entity], 1)), 0)
-    weight = (step * flux[:, None]) @ np.stack([-unit[1], unit[0]])
-    weight[~solid] = shape.mass[inside][~solid, None]
-    low = np.nonzero((np.abs(turn) < SERIES) & (weight != 0))
-    by_turn, low_turn, low_weight = weight / np.where(turn == 0, 1, turn), turn[low], weight[low]
+    found = np.ones((len(factors), directions, len(wide)), dtype=np.complex128)
+    if wide.any():
+        found[:, :, wide] = _sums_of_edges(shape, wavenumber, unit, factors, wide)
+    found = found.transpose(0, 2, 1)
+    return np.clip(found.real, -1, 1), np.clip(found.imag, -1, 1)
 
-    filled, now = shape.solid[wide, None], 1
-    re, im = np.zeros_like(turn), np.zeros_like(turn)
+
+def _sums_of_edges(
+    shape: Edges, wavenumber: Array, unit: Array, factors: list[int], wide: NDArray[np.bool_]
+) -> NDArray[np.complex128]:
+    """(factors, directions, k) transforms of the k shapes that are `wide`; unit: (directions, 2).
+
+    The sum over edges of w (z(b) - z(a)), z = exp(i k x), goes over corners: z times w of the edge that ends there
+    less w of the edge that starts. With each octave z becomes its square.
+    """
+    inside = wide[shape.entity]
+    entity = (np.cumsum(wide) - 1)[shape.entity[inside]]
+    first = np.flatnonzero(np.diff(entity, prepend=-1))
+    solid, area, k = shape.solid[wide], shape.area[wide], wavenumber[wide]
+    step = shape.step[inside].T
+    half_phase, turn = unit @ (shape.xy[inside].T * (k / 2)[entity]), unit @ (step * k[entity])  # turn: k (b - a)
+    flux = shape.sign[inside] * np.where(solid, 1 / (k * np.where(solid, area, 1)), 0)[entity]
+    weight = unit @ (np.stack([step[1], -step[0]]) * flux)
+    np.copyto(weight, shape.mass[inside], where=~solid[entity])
+    low = np.nonzero((np.abs(turn) < SERIES) & (weight != 0))
+    low_turn, low_weight, low_sum = turn[low], weight[low], (low[0], entity[low[1]])
+    weight[low] = 0
+    weight /= np.where(turn == 0, 1, turn)
+    z = _turned(half_phase)
+    terms = np.negative(weight)
+    terms[:, 1:] += weight[:, :-1]  # nothing from shape to shape: the last edge of each piece has no weight
+    terms = z * terms
+
+    out, now = np.empty((len(factors), len(unit), len(first)), dtype=np.complex128), 1
     for row, factor in enumerate(factors):
         while now < factor:
-            cos, sin, now = 2 * cos * cos - 1, 2 * sin * cos, 2 * now
-        np.subtract(sin[1:], sin[:-1], out=re[:-1])
-        np.subtract(cos[1:], cos[:-1], out=im[:-1])
-        re *= by_turn
-        im *= by_turn
-        t, c, s = low_turn * factor, cos[low], sin[low]
-        even, odd = 1 - t * t / 6, t / 2 - t**3 / 24  # (exp(-i t) - 1) / (-i t) = even - i odd
-        re[low], im[low] = low_weight * factor * (c * even - s * odd), -low_weight * factor * (s * even + c * odd)
-        sums = np.add.reduceat(re, first) / factor, np.add.reduceat(im, first) / factor
-        real[row, wide] = np.where(filled, -sums[1] / factor, sums[0])
-        imaginary[row, wide] = np.where(filled, sums[0] / factor, sums[1])
-    return np.clip(real, -1, 1), np.clip(imaginary, -1, 1)
+            terms *= z
+            z *= z
+            now *= 2
+        sums = np.add.reduceat(terms, first, axis=1) / factor
+        t = low_turn * factor
+        series = low_weight * ((1 - t * t / 6) * 1j - (t / 2 - t * t * t / 24))  # (exp(i t) - 1) / t
+        np.add.at(sums, low_sum, z[low] * series)
+        out[row] = np.where(solid, -1 / factor, 1j) * sums.conj()
+    return out
+
+
+def _turned(half_phase: Array) -> NDArray[np.complex128]:
+    """exp(2 i half_phase) by the tangent: one slow function instead of two."""
+    out = np.empty(half_phase.shape, dtype=np.complex128)
+    tangent = np.tan(half_phase)
+    half = tangent * tangent
+    half += 1
+    np.divide(2, half, out=half)
+    np.subtract(half, 1, out=out.real)
+    np.multiply(tangent, half, out=out.imag)
+    return out
 
 
 def _measures(shape: Edges) -> Array:

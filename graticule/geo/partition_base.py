@@ -17,6 +17,7 @@ from graticule.geo.coords import Points
 from graticule.geo.measure import area_km2, measure
 
 MOST_REGIONS = 100_000  # of one shape; a shape that meets more is left out
+BROAD = 8  # regions in the bounding box of a shape that counts as broad
 ROUNDING = 1e-9  # a part below this fraction of both the shape and the region is an error of rounding
 
 Keys = NDArray[np.int64]
@@ -44,7 +45,7 @@ class Members:
     keys: Keys  # the region
     geometry: NDArray[np.object_]  # the part inside
     shares: NDArray[np.float64]  # part of the shape's length or area that lies inside; 1 for points
-    too_wide: NDArray[np.int64]  # rows of shapes left out because they meet more than MOST_REGIONS regions
+    too_wide: NDArray[np.int64]  # rows of shapes left out because they meet more than MOST_REGIONS of the regions
     mended: NDArray[np.int64]  # rows of polygons that cross or touch themselves and were made valid to be cut
 
 
@@ -57,6 +58,7 @@ class Partition(ABC):
 
     about: dict[str, Any]
     files: tuple[Path, ...] = ()
+    side_deg: float = np.inf  # of a region, about
 
     @abstractmethod
     def outlines(self, keys: Keys) -> NDArray[np.object_]:
@@ -71,8 +73,11 @@ class Partition(ABC):
         """(n,) keys -> (n, 2) lon/lat degrees."""
 
     @abstractmethod
-    def _pairs(self, shapes: NDArray[np.object_]) -> tuple[Pairs, NDArray[np.int64]]:
-        """Every pair of a shape and a region that may meet, none twice, and the rows of shapes that are too wide."""
+    def _pairs(self, shapes: NDArray[np.object_], among: Keys | None) -> tuple[Pairs, NDArray[np.int64]]:
+        """Every pair of a shape and a region that may meet, none twice, and the rows of shapes that are too wide.
+
+        Only regions `among` these keys count, all without.
+        """
 
     def all_keys(self) -> Keys | None:
         """Every region, where they are listed."""
@@ -81,6 +86,38 @@ class Partition(ABC):
     def empty(self, keys: Keys) -> int | None:
         """How many regions within the bounding box of these are not among them, where that is cheap to say."""
         return None
+
+    def largest_km2(self, lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) latitudes -> no region from there to the pole is larger; infinite where that is not known."""
+        return np.full(len(lat_deg), np.inf)
+
+    def broad(self, geometries: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """(n,) shapes in lon/lat degrees -> valid ones whose bounding boxes have room for more than BROAD regions."""
+        shapely = need("shapely", "osm")
+        west, south, east, north = shapely.bounds(geometries).reshape(-1, 4).T
+        room = ((east - west) / self.side_deg + 1) * ((north - south) / self.side_deg + 1)
+        found: NDArray[np.bool_] = room > BROAD
+        found[found] = shapely.is_valid(geometries[found])
+        return found
+
+    def thin(self, geometries: NDArray[np.object_], share: float) -> NDArray[np.bool_]:
+        """(n,) shapes in lon/lat degrees -> valid polygons so large that no region holds as much as `share` of them."""
+        shapely = need("shapely", "osm")
+        found = np.zeros(len(geometries), bool)
+        rows = np.flatnonzero(self.broad(geometries) & (shapely.get_dimensions(geometries) == 2))
+        shapes = unwrapped(homogeneous(geometries[rows]))
+        south, north = shapely.bounds(shapes).reshape(-1, 4)[:, [1, 3]].T
+        region_km2 = self.largest_km2(np.clip(0, south, north))  # where the shape is nearest to the equator
+        found[rows] = shapely.is_valid(shapes) & (share * area_km2(shapes) > region_km2)
+        return found
+
+    def near(self, geometries: NDArray[np.object_]) -> tuple[NDArray[np.int64], Keys]:
+        """(n,) shapes in lon/lat degrees -> rows of shapes and keys of all regions that they may have a part in.
+
+        Without those that meet more than MOST_REGIONS.
+        """
+        pairs, _ = self._pairs(unwrapped(homogeneous(np.array(geometries, dtype=object))), None)
+        return pairs.rows, pairs.keys
 
     def size_km(self, keys: Keys) -> NDArray[np.float64]:
         """(n,) keys -> square roots of the areas on the sphere."""
@@ -95,20 +132,22 @@ class Partition(ABC):
         members = self.members(geometries)
         return members.rows, members.keys
 
-    def members(self, geometries: NDArray[np.object_]) -> Members:
-        """(n,) shapes in lon/lat degrees -> the part of each in every region.
+    def members(self, geometries: NDArray[np.object_], among: Keys | None = None) -> Members:
+        """(n,) shapes in lon/lat degrees -> the part of each in every region, or in those `among` these keys.
 
         A shape that meets a region in less than its own dimension (a polygon that touches from outside, a line that
         ends on the edge) has no part in it. Collections count by their parts of the highest dimension.
         """
         shapely = need("shapely", "osm")
-        shapes = unwrapped(homogeneous(np.asarray(geometries, dtype=object)))
-        pairs, too_wide = self._pairs(shapes)
+        shapes = unwrapped(homogeneous(np.array(geometries, dtype=object)))
+        vast = np.flatnonzero(self.thin(shapes, 1 / MOST_REGIONS))
+        shapes[vast] = None
+        pairs, too_wide = self._pairs(shapes, among)
         mended = self._mended(shapes, pairs)
         if len(mended):
-            shapes = shapes.copy()
             shapes[mended] = homogeneous(shapely.make_valid(shapes[mended]))
-            pairs, too_wide = self._pairs(shapes)
+            pairs, too_wide = self._pairs(shapes, among)
+        too_wide = np.union1d(vast, too_wide)
         outlines, parts = self.outlines(pairs.keys), pairs.shapes.copy()
         fit, cut = np.flatnonzero(pairs.whole), np.flatnonzero(~pairs.whole)
         parts[fit] = _fitted(parts[fit], outlines[fit])
@@ -145,7 +184,10 @@ def _shares(
     whole = shapes[crossing]
     lines = np.flatnonzero(shapely.get_dimensions(whole) == 1)
     whole[lines] = shapely.union_all(whole[lines][:, None], axis=1)  # a stretch gone twice counts once, as in a part
-    total, inside, region = measure(whole)[of], measure(parts), area_km2(outlines)
-    region = np.where(shapely.get_dimensions(parts) == 1, np.sqrt(region), region)
-    shares = np.minimum(inside / np.where(total > 0, total, 1), 1)
-    return shares, inside > ROUNDING * np.minimum(total, region)
+    total, inside = measure(whole)[of], measure(parts)
+    keep = inside > ROUNDING * total
+    small = np.flatnonzero(~keep)
+    region = area_km2(outlines[small])
+    region = np.where(shapely.get_dimensions(parts[small]) == 1, np.sqrt(region), region)
+    keep[small] = inside[small] > ROUNDING * region
+    return np.minimum(inside / np.where(total > 0, total, 1), 1), keep

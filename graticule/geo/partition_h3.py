@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from graticule.errors import SettingError, need
 from graticule.geo.antimeridian import moved, unwrapped
 from graticule.geo.clip import turns
-from graticule.geo.coords import Points, lonlat
+from graticule.geo.coords import EARTH_RADIUS_KM, Points, lonlat
 from graticule.geo.partition_base import MOST_REGIONS, Keys, Pairs, Partition
+
+LARGEST = 1.3  # times the mean area of cells: more than the largest has
 
 
 class H3Cells(Partition):
@@ -28,6 +30,7 @@ class H3Cells(Partition):
         self.resolution = resolution
         self.h3: Any = need("h3.api.basic_int", "osm")
         self.about = {"cells": f"h3:{resolution}"}
+        self.side_deg = float(np.degrees(self.largest_km2(np.zeros(1))[0] ** 0.5 / EARTH_RADIUS_KM))
 
     def outlines(self, keys: Keys) -> NDArray[np.object_]:
         """(n,) keys -> (n,) hexagons, some with more corners, and pentagons."""
@@ -54,13 +57,17 @@ class H3Cells(Partition):
         cells = np.asarray(keys).tolist()
         return np.sqrt(np.array([self.h3.cell_area(cell, unit="km^2") for cell in cells], dtype=np.float64))
 
+    def largest_km2(self, lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) latitudes -> more than the largest cell, which has 1.21 times the mean area of hexagons."""
+        return np.full(len(lat_deg), LARGEST * self.h3.average_hexagon_area(self.resolution, unit="km^2"))
+
     def _cells(self, points: Points) -> Keys:
         lon = np.where(points[:, 0] > 180, points[:, 0] - 360, points[:, 0])
         of, resolution = self.h3.latlng_to_cell, self.resolution
         cells = [of(y, x, resolution) for y, x in zip(points[:, 1].tolist(), lon.tolist(), strict=True)]
         return np.array(cells, dtype=np.int64)
 
-    def _pairs(self, shapes: NDArray[np.object_]) -> tuple[Pairs, NDArray[np.int64]]:
+    def _pairs(self, shapes: NDArray[np.object_], among: Keys | None) -> tuple[Pairs, NDArray[np.int64]]:
         shapely = need("shapely", "osm")
         xy, index = shapely.get_coordinates(shapes, return_index=True)
         rows, first = np.unique(index, return_index=True)
@@ -68,9 +75,13 @@ class H3Cells(Partition):
         point = shapely.get_type_id(shapes[rows]) == 0
         whole = point.copy()
         whole[~point] = self._covered(shapes[rows[~point]], keys[~point])
-        one = rows[whole]
         rest = np.isin(index, rows[~whole])
-        found, cells, too_wide = self._spread(shapes, index[rest], self._cells(xy[rest]))
+        if among is None:
+            found, cells, too_wide = self._spread(shapes, index[rest], self._cells(xy[rest]))
+        else:
+            whole &= np.isin(keys, among)
+            found, cells, too_wide = *self._met(shapes, np.unique(index[rest]), np.unique(among)), rows[:0]
+        one = rows[whole]
         of = np.concatenate([one, found])
         return Pairs(of, np.concatenate([keys[whole], cells]), shapes[of], np.arange(len(of)) < len(one)), too_wide
 
@@ -104,6 +115,13 @@ class H3Cells(Partition):
         pairs = np.concatenate(found, axis=1)
         pairs = pairs[:, counts[pairs[0]] <= MOST_REGIONS]
         return pairs[0], pairs[1], np.flatnonzero(counts > MOST_REGIONS)
+
+    def _met(self, shapes: NDArray[np.object_], rows: NDArray[np.int64], keys: Keys) -> tuple[NDArray[np.int64], Keys]:
+        """Which of these cells meet which of these rows of shapes."""
+        need("shapely", "osm").prepare(shapes[rows])
+        of, cells = np.repeat(rows, len(keys)), np.tile(keys, len(rows))
+        meet = self._meet(shapes[of], cells)
+        return of[meet], cells[meet]
 
     def _around(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
         """(2, n) rows and cells -> (2, m) the same rows with the neighbours of their cells."""

@@ -61,7 +61,7 @@ class OwnPolygons(Partition):
         centres[outside] = shapely.point_on_surface(outlines[outside])
         return lonlat(lon=shapely.get_x(centres), lat=shapely.get_y(centres))
 
-    def _pairs(self, shapes: NDArray[np.object_]) -> tuple[Pairs, NDArray[np.int64]]:
+    def _pairs(self, shapes: NDArray[np.object_], among: Keys | None) -> tuple[Pairs, NDArray[np.int64]]:
         shapely = need("shapely", "osm")
         rows, keys, whole = [], [], []
         for lon_deg in self._turns(shapes):
@@ -73,6 +73,8 @@ class OwnPolygons(Partition):
         of, to, fit = (np.concatenate(parts) for parts in (rows, keys, whole))
         _, unique = np.unique(np.stack([of, to]), axis=1, return_index=True)
         pairs = Pairs(of[unique], to[unique], shapes[of[unique]], fit[unique])
+        if among is not None:
+            pairs = pairs.where(np.isin(pairs.keys, among))
         crowded = np.bincount(pairs.rows, minlength=len(shapes)) > MOST_REGIONS
         return pairs.where(~crowded[pairs.rows]), np.flatnonzero(crowded)
 

@@ -9,7 +9,7 @@ from graticule.errors import SettingError, need
 from graticule.geo.antimeridian import moved
 from graticule.geo.cells import MERCATOR_LAT, slippy_tiles, tile_bounds
 from graticule.geo.clip import clip
-from graticule.geo.coords import Points, lonlat
+from graticule.geo.coords import EARTH_RADIUS_KM, Points, lonlat
 from graticule.geo.partition_base import MOST_REGIONS, Keys, Pairs, Partition
 
 MANY_CORNERS = 100  # a shape with more is cut to each tile on the way down
@@ -24,11 +24,16 @@ class SlippyTiles(Partition):
     def __init__(self, zoom: int) -> None:
         if not 0 <= zoom <= 20:
             raise SettingError(f"Slippy tiles need a zoom of 0 to 20, got {zoom}.")
-        self.zoom, self.n = zoom, 2**zoom
+        self.zoom, self.n, self.side_deg = zoom, 2**zoom, 360 / 2**zoom
         self.about = {"cells": f"slippy:{zoom}"}
 
     def _tiles(self, keys: Keys) -> NDArray[np.int64]:
         return np.stack(np.divmod(np.asarray(keys, dtype=np.int64), self.n), axis=-1)
+
+    def _key(self, tiles: NDArray[np.int64], level: int = 0) -> Keys:
+        """Of tiles `level` zooms coarser; columns may run on past 180 degrees."""
+        keys: Keys = (tiles[:, 0] % (self.n >> level) << self.zoom) + tiles[:, 1]
+        return keys
 
     def outlines(self, keys: Keys) -> NDArray[np.object_]:
         """(n,) keys -> (n,) boxes."""
@@ -52,6 +57,12 @@ class SlippyTiles(Partition):
         gaps = np.diff(np.append(columns, columns[0] + self.n))
         return int((self.n - gaps.max() + 1) * (np.ptp(y) + 1) - len(x))
 
+    def largest_km2(self, lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) latitudes -> a square as wide as the edge of a tile there that is nearest to the equator."""
+        nearest = np.maximum(np.abs(lat_deg) - self.side_deg, 0)
+        edge_km: NDArray[np.float64] = np.radians(self.side_deg) * EARTH_RADIUS_KM * np.cos(np.radians(nearest))
+        return edge_km**2
+
     def clip(self, geometries: NDArray[np.object_], outlines: NDArray[np.object_]) -> NDArray[np.object_]:
         """As `graticule.geo.clip.clip`, without lines along the east and south edges: they are of the next tile."""
         shapely = need("shapely", "osm")
@@ -66,7 +77,7 @@ class SlippyTiles(Partition):
         parts[shapely.is_empty(parts)] = None
         return parts
 
-    def _pairs(self, shapes: NDArray[np.object_]) -> tuple[Pairs, NDArray[np.int64]]:
+    def _pairs(self, shapes: NDArray[np.object_], among: Keys | None) -> tuple[Pairs, NDArray[np.int64]]:
         shapely = need("shapely", "osm")
         bounds = shapely.bounds(shapes)
         inside = (bounds[:, 1] <= MERCATOR_LAT) & (bounds[:, 3] >= -MERCATOR_LAT)  # false for None
@@ -74,9 +85,11 @@ class SlippyTiles(Partition):
         first, last = self._corner(bounds[rows][:, [0, 3]]), self._corner(bounds[rows][:, [2, 1]])
         whole = (first == last).all(axis=1) & (np.abs(bounds[rows][:, [1, 3]]) <= MERCATOR_LAT).all(axis=1)
         one = rows[whole]
-        keys = first[whole, 0] % self.n * self.n + first[whole, 1]
+        keys = self._key(first[whole])
         small = Pairs(one, keys, shapes[one], np.ones(len(one), bool))
-        large, too_wide = self._descend(shapes, rows[~whole], first[~whole], last[~whole])
+        if among is not None:
+            small = small.where(np.isin(keys, among))
+        large, too_wide = self._descend(shapes, rows[~whole], first[~whole], last[~whole], among)
         return _both(small, large), too_wide
 
     def _corner(self, points: Points) -> NDArray[np.int64]:
@@ -87,7 +100,12 @@ class SlippyTiles(Partition):
         return tiles
 
     def _descend(
-        self, shapes: NDArray[np.object_], rows: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
+        self,
+        shapes: NDArray[np.object_],
+        rows: NDArray[np.int64],
+        first: NDArray[np.int64],
+        last: NDArray[np.int64],
+        among: Keys | None,
     ) -> tuple[Pairs, NDArray[np.int64]]:
         """Pairs of shapes with the tiles of their boxes that they meet: from a few coarse tiles down to the zoom."""
         shapely = need("shapely", "osm")
@@ -104,6 +122,8 @@ class SlippyTiles(Partition):
             of, tiles = np.concatenate([of, fresh[owner]]), np.concatenate([tiles, grid])
             pieces = np.concatenate([pieces, shapes[rows[fresh[owner]]]])
             keep = ((first[of] >> level <= tiles) & (tiles <= last[of] >> level)).all(axis=1)
+            if among is not None:
+                keep &= np.isin(self._key(tiles, level), self._key(self._tiles(among) >> level, level))
             of, tiles, pieces = of[keep], tiles[keep], pieces[keep]
             boxes = _boxes(tiles, self.zoom - level)
             meet = shapely.intersects(pieces, boxes)
@@ -113,9 +133,8 @@ class SlippyTiles(Partition):
             of, tiles, pieces, boxes = of[meet], tiles[meet], pieces[meet], boxes[meet]
             if level:
                 pieces = _lightened(pieces, boxes)
-        turn, x = np.divmod(tiles[:, 0], self.n)
-        keys = x * self.n + tiles[:, 1]
-        pieces = moved(pieces, -360.0 * turn)
+        keys = self._key(tiles)
+        pieces = moved(pieces, -360.0 * (tiles[:, 0] // self.n))
         _, unique, counts = np.unique(np.stack([of, keys]), axis=1, return_index=True, return_counts=True)
         twice = unique[counts > 1]  # once round the Earth and again in the first tile
         pieces[twice] = shapes[rows[of[twice]]]

@@ -176,6 +176,16 @@ def test_measures_of_known_shapes():
     assert (rows[0, MEASURES : MEASURES + OWN_OCTAVES] == 1).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=2, max_size=7), st.booleans())
+def test_length_around_hulls(corners, closed):
+    """Of few corners it is known without a hull; spikes, repeated corners and straight lines among them."""
+    xy = 0.01 * np.array([*corners, corners[0], corners[0]] if closed else corners)
+    shape = shapely.Polygon(xy) if closed else shapely.LineString(xy)
+    hull = shape.convex_hull
+    assert of(shape).hull[0] == pytest.approx(hull.length * (1 if hull.geom_type == "Polygon" else 2), abs=1e-6)
+
+
 def test_position_of_known_shapes():
     tilted = shapely.affinity.rotate(box(0.1, 0.02, (0.15, -0.3)), 30)
     rows = place(of(shapely.Point(0.15, -0.3), box(0.1, 0.1), tilted), np.full(3, 0.6))

@@ -264,6 +264,48 @@ def test_once_round_the_earth():
     assert len(partition("slippy:0").touched(array(belt))[1]) == 1
 
 
+@pytest.mark.parametrize("spec", ["slippy:15", "slippy:17", "h3:9", "own"])
+@pytest.mark.parametrize("seed", range(3))
+def test_among_some_regions_only(spec, seed, tmp_path):
+    shapes = city(60, seed)
+    if spec == "own":
+        outlines = partition("h3:8").outlines(np.unique(partition("h3:8").touched(shapes)[1]))
+        spec = str(write(tmp_path / "own.geojson", [feature(outline, id=i) for i, outline in enumerate(outlines)]))
+    grid = partition(spec)
+    whole = grid.members(shapes)
+    some = np.random.default_rng(seed).permutation(np.unique(whole.keys))[::3]
+    members, among = grid.members(shapes, among=some), np.isin(whole.keys, some)
+    assert (members.rows == whole.rows[among]).all()
+    assert (members.keys == whole.keys[among]).all()
+    assert (members.shares == whole.shares[among]).all()
+    assert (shapely.to_wkb(members.geometry) == shapely.to_wkb(whole.geometry[among])).all()
+    assert len(grid.members(shapes, among=some[:0]).rows) == 0
+
+
+@pytest.mark.parametrize("spec", ["slippy:15", "h3:9"])
+@pytest.mark.parametrize("lat", [0.0, 60.0, 84.0])
+def test_of_thin_shapes_no_region_holds_much(spec, lat):
+    rng = np.random.default_rng(1)
+    grid, at = partition(spec), np.array([24.9, lat])
+    shapes = array(*(shapely.Point(at + rng.uniform(-0.1, 0.1, 2)).buffer(r) for r in np.geomspace(1e-4, 0.05, 40)))
+    shapes = np.append(shapes, [shapely.LineString([at - 0.1, at + 0.1]), shapely.Point(at), None])
+    thin, members = grid.thin(shapes, 0.05), grid.members(shapes)
+    largest = np.zeros(len(shapes))
+    np.maximum.at(largest, members.rows, members.shares)
+    assert thin.any()
+    assert (largest[thin] < 0.05).all()
+    assert not thin[-3:].any()
+    assert (thin <= grid.broad(shapes)).all()
+    assert set(zip(*(part.tolist() for part in grid.near(shapes)), strict=True)) >= pairs_of(members)
+
+
+def test_own_polygons_know_no_thin_or_broad_shapes(tmp_path):
+    grid = partition(str(write(tmp_path / "own.geojson", [feature(shapely.box(0, 0, 1e-4, 1e-4), id="a")])))
+    world = array(shapely.box(-80, -80, 80, 80))
+    assert not grid.thin(world, 0.5).any()
+    assert not grid.broad(world).any()
+
+
 def test_a_shape_in_too_many_regions_is_left_out_and_told(monkeypatch):
     for module in (partition_base, partition_slippy, partition_h3):
         monkeypatch.setattr(module, "MOST_REGIONS", 50)

@@ -23,6 +23,10 @@ class Entities:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: NDArray[np.int64]) -> Entities:
+        """The entities with these numbers, in this order."""
+        return Entities(tuple(self.ids[i] for i in rows), tuple(self.tags[i] for i in rows), self.geometry[rows])
+
 
 @dataclass
 class Ledger:

@@ -31,7 +31,7 @@ class Counts:
     kept: int = 0
     covered: int | None = None  # regions whose image has a pixel
     skipped: dict[str, int] = field(default_factory=dict)  # reason -> regions
-    empty: int | None = None  # regions of the bounding box without any entity
+    empty: int | None = None  # regions of the bounding box that have nothing, or only broad entities and too few
     noted: dict[str, int] = field(default_factory=dict)  # what -> how many entities, parts of them or regions
     examples: dict[str, list[str]] = field(default_factory=dict)  # what -> some ids
 
@@ -94,7 +94,7 @@ def records(
             if covered is not None:
                 counts.covered = (counts.covered or 0) + bool(covered.any())
             ids, tags, geometries, shares = zip(*chosen, strict=True)
-            content = Region(wkb, ids, tuple(map(json.loads, tags)), geometries, shares, image, covered)
+            content = Region(wkb, ids, tuple(json.loads(f"[{','.join(tags)}]")), geometries, shares, image, covered)
             yield Row(name + region, lon, lat, content)
 
 

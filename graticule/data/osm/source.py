@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from graticule.data.compressed import form, stem
 from graticule.data.osm.entities import Entities, Ledger
-from graticule.data.osm.rows import Choice, Counts, ImageOf, records
+from graticule.data.osm.rows import OWN_SHARE, Choice, Counts, ImageOf, records
 from graticule.data.osm.spill import Group, grouped
 from graticule.data.source import Row, Skip, Source
 from graticule.errors import DataError, need
-from graticule.geo.partition import Keys, Partition, partition
+from graticule.geo.partition import Keys, Members, Partition, partition
 from graticule.geo.partition_base import MOST_REGIONS
 
+as_json = json.JSONEncoder(ensure_ascii=False).encode
 LICENCE = "ODbL-1.0, OpenStreetMap contributors"
 
 Read = Callable[[Path, Ledger], Iterator[Entities]]
@@ -51,9 +55,10 @@ def osm(
     all. most: of regions with more entities, as many are drawn at random.
     dropped_keys: tags that are left out, instead of the reader's own list.
 
-    An entity is in every region that it has a part in, cut to it. What became of every id of the files is in the
-    source's ledger after the last row. Raises DataError for files that are not there or cannot be read, and for
-    images that show none of the regions.
+    An entity is in every region that it has a part in, cut to it. Broad ones, whose bounding boxes have room for more
+    than eight regions, are cut to regions that can have `least` of their own; others with nothing else count as empty.
+    What became of every id of the files is in the source's ledger after the last row. Raises DataError for files that
+    are not there or cannot be read, and for images that show none of the regions.
     """
     files = tuple(Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths))
     names = _names(files, named)
@@ -139,7 +144,8 @@ def _records(
     ledger, counts = Ledger(), Counts()
     for name, path in paths:
         with TemporaryDirectory(prefix="graticule-osm-") as folder:
-            groups = grouped(_parts(read(path, ledger), regions, counts), Path(folder))
+            parts = _parts(read(path, ledger), regions, counts, choice.least)
+            groups = _in_order(grouped(parts, Path(folder)))
             every = _listed(_seen(groups, regions, counts), regions.all_keys())
             yield from records(every, name, regions, choice, counts, image_of)
     if image_of is not None and counts.kept and not counts.covered:
@@ -147,30 +153,83 @@ def _records(
     told.update(entities=ledger.as_json(), regions=counts.as_json())
 
 
-def _parts(chunks: Iterator[Entities], regions: Partition, counts: Counts) -> Iterator[pa.Table]:
-    """One table a chunk: the parts of its entities, with the key of their region."""
-    shapely = need("shapely", "osm")
+def _parts(chunks: Iterator[Entities], regions: Partition, counts: Counts, least: int) -> Iterator[pa.Table]:
+    """Tables of the parts of entities, with the key of their region and the entity's number in the file.
+
+    Broad entities wait for the end, when it is known which regions can have `least` entities of their own, and are cut
+    to these only: to cut borders and archipelagos to thousands of tiles of open sea takes longer than all else.
+    """
+    waiting: list[tuple[Entities, NDArray[np.int64]]] = []
+    own: Counter[int] = Counter()  # region -> entities of its own, at most
+    first = 0
     for entities in chunks:
-        members = regions.members(entities.geometry)
-        inside = np.zeros(len(entities), bool)
-        inside[members.rows] = inside[members.too_wide] = True
-        for what, rows in (
-            ("outside of all regions", np.flatnonzero(~inside)),
-            (f"left out: in more than {MOST_REGIONS:,} regions", members.too_wide),
-            ("not valid, mended to be cut", members.mended),
-            ("in several regions", np.flatnonzero(np.bincount(members.rows, minlength=len(entities)) > 1)),
-        ):
-            counts.count(what, [entities.ids[i] for i in rows])
-        tags = np.array([json.dumps(t, ensure_ascii=False) for t in entities.tags], dtype=object)
-        yield pa.table(
-            {
-                "key": pa.array(members.keys, pa.int64()),
-                "id": pa.array(np.array(entities.ids, dtype=object)[members.rows], pa.string()),
-                "tags": pa.array(tags[members.rows], pa.string()),
-                "geometry": pa.array(shapely.to_wkb(members.geometry), pa.binary()),
-                "share": pa.array(members.shares, pa.float64()),
-            }
-        )
+        numbers = np.arange(first, first + len(entities))
+        first += len(entities)
+        geometry = entities.geometry.copy()
+        waits = np.zeros(len(entities), bool)
+        if least:
+            keys, waits = _broad(geometry, regions)
+            own.update(keys.tolist())
+            geometry[waits] = None
+        members = regions.members(geometry)
+        own.update(members.keys[members.shares >= OWN_SHARE].tolist())
+        _note(entities, members, waits, counts)
+        waiting.append((entities.take(np.flatnonzero(waits)), numbers[waits]))
+        yield _table(entities, numbers, members)
+    kept = np.array([key for key, count in own.items() if count >= least], dtype=np.int64)
+    for entities, numbers in waiting:
+        yield _table(entities, numbers, regions.members(entities.geometry, among=kept))
+
+
+def _broad(geometry: NDArray[np.object_], regions: Partition) -> tuple[Keys, NDArray[np.bool_]]:
+    """The regions that broad shapes can be the own of, once a shape, and which shapes wait.
+
+    What meets too many regions to be cut at all does not wait, nor what meets none.
+    """
+    thin = regions.thin(geometry, OWN_SHARE)
+    rows = np.flatnonzero(regions.broad(geometry) & ~thin)
+    of, keys = regions.near(geometry[rows])
+    waits = thin & ~regions.thin(geometry, 1 / MOST_REGIONS)
+    waits[rows[of]] = True
+    return keys, waits
+
+
+def _note(entities: Entities, members: Members, waiting: NDArray[np.bool_], counts: Counts) -> None:
+    """Count the entities of a chunk that are not simply in one region; those that wait are in many."""
+    number = np.bincount(members.rows, minlength=len(entities))
+    number[waiting] = 2
+    outside = number == 0
+    outside[members.too_wide] = False
+    for what, rows in (
+        ("outside of all regions", np.flatnonzero(outside)),
+        (f"left out: in more than {MOST_REGIONS:,} regions", members.too_wide),
+        ("in many regions, cut to those that are kept", np.flatnonzero(waiting)),
+        ("not valid, mended to be cut", members.mended),
+        ("in several regions", np.flatnonzero(number > 1)),
+    ):
+        counts.count(what, [entities.ids[i] for i in rows])
+
+
+def _table(entities: Entities, numbers: NDArray[np.int64], members: Members) -> pa.Table:
+    """The parts of entities; `numbers` are those of the entities in their file."""
+    rows = members.rows.tolist()
+    tags = {row: as_json(entities.tags[row]) for row in set(rows)}
+    return pa.table(
+        {
+            "key": pa.array(members.keys, pa.int64()),
+            "number": pa.array(numbers[members.rows], pa.int64()),
+            "id": pa.array([entities.ids[row] for row in rows], pa.string()),
+            "tags": pa.array([tags[row] for row in rows], pa.string()),
+            "geometry": pa.array(need("shapely", "osm").to_wkb(members.geometry).tolist(), pa.binary()),
+            "share": pa.array(members.shares, pa.float64()),
+        }
+    )
+
+
+def _in_order(groups: Iterator[Group]) -> Iterator[Group]:
+    """The same groups, the parts of each in order of the numbers that they begin with, without these."""
+    for key, parts in groups:
+        yield key, [part[1:] for part in sorted(parts, key=itemgetter(0))]
 
 
 def _seen(groups: Iterator[Group], regions: Partition, counts: Counts) -> Iterator[Group]:
