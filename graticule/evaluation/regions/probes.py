@@ -126,7 +126,7 @@ def logistic(x: Array, label: Array, fold: NDArray[np.int64], asked: Array, clas
     scores, spread, truth = x @ axes, values / len(x), one_hot(y, len(seen))
     rows = np.sort(np.random.default_rng(0).permutation(len(x))[:CHOOSING_ROWS])
     decay, *start = _chosen(scores[rows, :CHOOSING_AXES], spread[:CHOOSING_AXES], truth[rows], fold[rows])
-    weight, intercept = next(search(scores, spread, truth, [decay], STEPS, _class_weights(y), start, TOLERANCE))
+    weight, intercept = next(search(scores, spread, truth, [decay], STEPS, class_weights(y), start, TOLERANCE))
     return np.asarray(seen[(asked @ (axes @ weight) + intercept).argmax(1)])
 
 
@@ -173,9 +173,9 @@ def _chosen(scores: Array, spread: Array, truth: Array, fold: NDArray[np.int64])
     folds, y = _folds(fold), truth.argmax(1)
     if not len(folds):
         return DECAYS[0], np.zeros((len(spread), truth.shape[1])), np.zeros(truth.shape[1])
-    weights, hits, means = _class_weights(y), list[float](), list[tuple[Array, Array]]()
+    weights, hits, means = class_weights(y), list[float](), list[tuple[Array, Array]]()
     searches = [
-        search(scores[fold != k], spread, truth[fold != k], DECAYS, CHOOSING_STEPS, _class_weights(y[fold != k]))
+        search(scores[fold != k], spread, truth[fold != k], DECAYS, CHOOSING_STEPS, class_weights(y[fold != k]))
         for k in folds
     ]
     for fits in zip(*searches, strict=True):
@@ -190,7 +190,7 @@ def _chosen(scores: Array, spread: Array, truth: Array, fold: NDArray[np.int64])
     return DECAYS[best], *means[best]
 
 
-def _class_weights(y: Array) -> NDArray[np.float64]:
+def class_weights(y: Array) -> NDArray[np.float64]:
     """(n,) weights of rows of mean 1, every class having the same part of them."""
     count = np.bincount(y)
     return np.asarray(len(y) / count[y] / np.count_nonzero(count))

@@ -96,7 +96,7 @@ def test_more_columns_than_rows_change_nothing():
 def test_logistic_is_scikit_learns_with_balanced_classes():
     x = RNG.normal(size=(200, 4))
     y = (x[:, 0] + RNG.normal(size=200) > 0.8).astype(int) + (x[:, 1] + RNG.normal(size=200) > 1)
-    weight, intercept = next(path(x, one_hot(y, 3), [0.01], 500, probes._class_weights(y)))
+    weight, intercept = next(path(x, one_hot(y, 3), [0.01], 500, probes.class_weights(y)))
     model = LogisticRegression(C=1 / (0.01 * len(x)), class_weight="balanced", max_iter=1000, tol=1e-8).fit(x, y)
     expected = model.predict_log_proba(x)
     logits = x @ weight + intercept
@@ -118,7 +118,7 @@ def test_few_axes_choose_the_decay_that_all_columns_choose_and_the_fit_has_all()
     fold, models = np.arange(600) % 5, []
     for decay in probes.DECAYS:
         models.append(LogisticRegression(C=1 / (decay * 480), class_weight="balanced", max_iter=2000))
-    weights = probes._class_weights(y)
+    weights = probes.class_weights(y)
     hits = [
         sum(
             weights[fold == k] @ (m.fit(x[fold != k], y[fold != k]).predict(x[fold == k]) == y[fold == k])
