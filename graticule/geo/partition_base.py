@@ -92,12 +92,11 @@ class Partition(ABC):
         return np.full(len(lat_deg), np.inf)
 
     def broad(self, geometries: NDArray[np.object_]) -> NDArray[np.bool_]:
-        """(n,) shapes in lon/lat degrees -> valid ones whose bounding boxes have room for more than BROAD regions."""
+        """(n,) shapes in lon/lat degrees -> those whose bounding boxes have room for more than BROAD regions."""
         shapely = need("shapely", "osm")
         west, south, east, north = shapely.bounds(geometries).reshape(-1, 4).T
         room = ((east - west) / self.side_deg + 1) * ((north - south) / self.side_deg + 1)
         found: NDArray[np.bool_] = room > BROAD
-        found[found] = shapely.is_valid(geometries[found])
         return found
 
     def thin(self, geometries: NDArray[np.object_], share: float) -> NDArray[np.bool_]:
@@ -108,7 +107,9 @@ class Partition(ABC):
         shapes = unwrapped(homogeneous(geometries[rows]))
         south, north = shapely.bounds(shapes).reshape(-1, 4)[:, [1, 3]].T
         region_km2 = self.largest_km2(np.clip(0, south, north))  # where the shape is nearest to the equator
-        found[rows] = shapely.is_valid(shapes) & (share * area_km2(shapes) > region_km2)
+        large = share * area_km2(shapes) > region_km2
+        rows = rows[large]
+        found[rows] = shapely.is_valid(shapes[large])
         return found
 
     def near(self, geometries: NDArray[np.object_]) -> tuple[NDArray[np.int64], Keys]:

@@ -184,12 +184,13 @@ def _parts(chunks: Iterator[Entities], regions: Partition, counts: Counts, least
 def _broad(geometry: NDArray[np.object_], regions: Partition) -> tuple[Keys, NDArray[np.bool_]]:
     """The regions that broad shapes can be the own of, once a shape, and which shapes wait.
 
-    What meets too many regions to be cut at all does not wait, nor what meets none.
+    What meets too many regions to be cut at all does not wait, nor what meets none or has to be mended.
     """
-    thin = regions.thin(geometry, OWN_SHARE)
-    rows = np.flatnonzero(regions.broad(geometry) & ~thin)
+    waits = regions.thin(geometry, OWN_SHARE)
+    rows = np.flatnonzero(regions.broad(geometry) & ~waits)
+    rows = rows[need("shapely", "osm").is_valid(geometry[rows])]
     of, keys = regions.near(geometry[rows])
-    waits = thin & ~regions.thin(geometry, 1 / MOST_REGIONS)
+    waits[waits] = ~regions.thin(geometry[waits], 1 / MOST_REGIONS)
     waits[rows[of]] = True
     return keys, waits
 
