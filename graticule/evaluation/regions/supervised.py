@@ -26,7 +26,8 @@ from graticule.geo.tokens import Tokens, join
 
 STEPS, STEP_TOKENS, CHECK_EVERY = 200, 4096, 20
 LEARNING_RATE, WEIGHT_DECAY, WARMUP, LARGEST_SLOPE = 1e-3, 0.05, 0.1, 1.0
-MOST_ENTITIES = 512  # of a region; of larger ones as many are drawn, those with labels first
+MOST_ENTITIES = 512  # of a region; of larger ones as many are drawn
+MOST_AROUND = 128  # the same where entities are labelled, which all stay
 CHECK_REGIONS = 200  # of the cities held out
 
 
@@ -76,8 +77,9 @@ def score_supervised(
     if not asked:
         return {}
     group = np.repeat(np.arange(len(known)), [len(own) for own in known.values()])
-    rows = joined([thinned(own, seed) for own in known.values()])
-    parts = {city: thinned(own, seed) for city, own in asked.items()}
+    most = MOST_ENTITIES if next(iter(known.values())).entity is None else MOST_AROUND
+    rows = joined([thinned(own, seed, most) for own in known.values()])
+    parts = {city: thinned(own, seed, most) for city, own in asked.items()}
     if classes:
         seen = np.unique(rows.label)
         numbered = replace(rows, label=np.searchsorted(seen, rows.label))
@@ -181,7 +183,7 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
     )
 
 
-def thinned(rows: Labelled, seed: int, most: int = MOST_ENTITIES) -> Labelled:
+def thinned(rows: Labelled, seed: int, most: int) -> Labelled:
     """The same rows in regions of at most `most` entities: labelled ones all stay, others are drawn with the seed."""
     offsets = rows.tokens.offsets
     order = np.random.default_rng(seed).random(offsets[-1])
