@@ -3,8 +3,9 @@
     python -m benchmarks.maps DATA MAPS && python -m benchmarks.geojepa DATA MAPS RUNS [--workers 2]
 
 Every run trains twice, on the cities of Europe and on those of the rest; a model and its probe, which learn on one
-side, are tested on the cities of the other. Trains what is not in RUNS yet, scores what is not in RUNS/scores yet, and
-writes docs/results/geojepa.md.
+side, are tested on the cities of the other. Scores are rows of docs/results/geojepa/TASK.jsonl: what is there is not
+scored again, and what is scored on every task is not trained again. They count for the code that made them: delete the
+rows of a method when its vectors change. Writes docs/results/geojepa.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from graticule.data.store import open_dataset
 from graticule.embed import load
 from graticule.embed_map import load_map
 from graticule.encoders.region import RegionTrunk
+from graticule.encoders.region_vectors import encoded_tokens
 from graticule.encoders.tags import TagTable
 from graticule.evaluation.regions import baselines
 from graticule.evaluation.regions.answers import EntityTask, RegionTask, entity_rows, region_labels
@@ -37,16 +39,21 @@ from graticule.evaluation.regions.probes import Sample, score_cities
 from graticule.evaluation.regions.region_tasks import REGION_TASKS
 from graticule.evaluation.regions.results import ResultStore
 from graticule.evaluation.regions.scores import Scores
+from graticule.files import digest_json
 from graticule.geo.region import Region
+from graticule.geo.tokens import Tokens
 from graticule.runs.jepa import tag_table
 
 SIDES = ("europe", "rest")
-MOST_REGIONS, MOST_ENTITIES = 300, 1000  # of a city
+MOST_REGIONS, MOST_ENTITIES = 150, 500  # of a city
 POPULATION_CITIES, LEAST_CELLS = ("liechtenstein", "munich", "sophia-antipolis", "wildau"), 8
 NO_BUILDINGS = ("porto-alegre",)  # an extract of roads alone
 NO_NIGHT_LIGHT = ("north-bayreuth", "porto-alegre")
 SEEDS = (0, 1, 2)
-STEPS = 300
+SCORES = Path("docs/results/geojepa")
+PATCH_PIXELS = 4  # of the windows of Blue Marble: 16 tokens
+
+TOKENS: dict[tuple[str, int], Tokens] = {}  # of the regions of an exam: all runs of a side read the same
 
 Cities = Mapping[str, Sequence[Region]]
 Vectors = tuple[np.ndarray, list[np.ndarray] | None]  # of regions, and of the entities of each
@@ -56,6 +63,7 @@ Fit = Callable[["Side", Cities], Embed]  # from one side's training cities, as t
 COMBINATIONS = ("T", "G", "I", "TG", "TI", "GI", "TGI")
 RUNS: dict[str, dict[str, Any]] = {
     "untrained TG": {"jepa.modalities": "TG", "steps": 0},
+    "untrained TGI": {"jepa.modalities": "TGI", "steps": 0},
     **{f"geojepa {letters}": {"jepa.modalities": letters} for letters in COMBINATIONS},
 }
 
@@ -84,7 +92,16 @@ def jepa(name: str) -> Fit:
     """The vectors of a run of this side."""
 
     def fit(side: Side, train: Cities) -> Embed:
-        return load_map(folder(side.runs, name, side.name, side.seed)).embed_regions
+        model = load_map(folder(side.runs, name, side.name, side.seed))
+        identity = digest_json(model.trunk.identity())
+
+        def embed(regions: Sequence[Region]) -> Vectors:
+            key = (identity, id(regions))  # an exam keeps its regions as long as it is asked
+            if key not in TOKENS:
+                TOKENS[key] = model.trunk(regions)
+            return encoded_tokens(model.encoder, TOKENS[key])
+
+        return embed
 
     return fit
 
@@ -159,10 +176,13 @@ METHODS: dict[str, Fit] = {
     "TagPool": tag_pool,
     "geometry pool": geometry_pool,
     "TagPool + geometry pool": beside(tag_pool, geometry_pool),
+    "TagPool, entities alone": tag_pool,
+    "TagPool + geometry, entities alone": beside(tag_pool, geometry_pool),
     "Hex2Vec-style": skip_gram,
     **{name: jepa(name) for name in RUNS},
 }
 SEEDED = ("Hex2Vec-style", *RUNS)
+ALONE = (*RUNS, *(name for name in METHODS if name.endswith("alone")))  # entities without their region beside them
 
 
 def folder(runs: Path, name: str, side: str, seed: int) -> Path:
@@ -173,7 +193,7 @@ def folder(runs: Path, name: str, side: str, seed: int) -> Path:
 def train_one(maps: Path, runs: Path, name: str, side: str, seed: int) -> None:
     from graticule.runs import train
 
-    options = {"steps": STEPS, "checkpoint_every": 50, "log_every": 20, "threads": 1, **RUNS[name]}
+    options = {"checkpoint_every": 50, "log_every": 10, "threads": 1, "jepa.patch_pixels": PATCH_PIXELS, **RUNS[name]}
     train("geojepa", maps / side, to=folder(runs, name, side, seed), seed=seed, **options)
 
 
@@ -190,12 +210,14 @@ class Exam:
     least: int = 20
 
 
-def score(exam: Exam, fit: Fit, sides: Mapping[str, Side]) -> dict[str, Scores]:
+def score(exam: Exam, name: str, sides: Mapping[str, Side]) -> dict[str, Scores]:
     """Scores of all cities: models of the other side, probes of the other side or of the other cities."""
-    scores: dict[str, Scores] = {}
+    fit, scores = METHODS[name], {}
+    alone = exam.group == "entity tasks" and name in ALONE
     for asked in exam.shown:
         other = next(name for name in SIDES if name != asked.replace("hexagons", "rest"))
         embed = fit(sides[other], exam.shown.get(other) or cities(sides[other].maps, other))
+        embed = without_regions(embed) if alone else embed
         samples = {city: exam.sample(asked, city, embed(own)) for city, own in exam.shown[asked].items()}
         if exam.crossed:
             known = {city: exam.sample(other, city, embed(own)) for city, own in exam.shown[other].items()}
@@ -205,6 +227,11 @@ def score(exam: Exam, fit: Fit, sides: Mapping[str, Side]) -> dict[str, Scores]:
                 parts = ({city: samples[city] for city in names} for names in (train, test))
                 scores |= score_cities(*parts, exam.classes, exam.least)
     return scores
+
+
+def without_regions(embed: Embed) -> Embed:
+    """The vectors of entities alone."""
+    return lambda regions: (baselines.nothing(regions), embed(regions)[1])
 
 
 def region_exam(task: RegionTask, maps: Path) -> Exam:
@@ -267,15 +294,16 @@ def exams(data: Path, maps: Path) -> dict[str, Callable[[], Exam]]:
 
 
 def score_all(data: Path, maps: Path, runs: Path, task: str, names: Sequence[str], seeds: Sequence[int]) -> None:
-    """Score methods on one task; what is in RUNS/scores/TASK.jsonl is not done again."""
-    store = ResultStore(runs / "scores" / f"{task}.jsonl")
+    """Score methods on one task; what is in SCORES/TASK.jsonl is not done again."""
+    store = ResultStore(SCORES / f"{task}.jsonl")
     todo = [(n, s) for s in seeds for n in names if not store.done(n, s, task) and (s == 0 or n in SEEDED)]
     if not todo:
         return
     exam = exams(data, maps)[task]()
+    todo = [(name, seed) for name, seed in todo if exam.group == "entity tasks" or not name.endswith("alone")]
     for name, seed in todo:
         sides = {side: Side(side, maps, runs, seed) for side in SIDES}
-        store.add(name, seed, task, exam.group, score(exam, METHODS[name], sides))
+        store.add(name, seed, task, exam.group, score(exam, name, sides))
 
 
 def main() -> None:
@@ -297,11 +325,18 @@ def main() -> None:
         return
     common = (str(asked.data), str(asked.maps), str(asked.runs))
     chosen = ("--methods", *asked.methods, "--seeds", *map(str, asked.seeds))
-    jobs = [(n, side, str(seed)) for n in asked.methods if n in RUNS for side in SIDES for seed in asked.seeds]
-    side_by_side("benchmarks.geojepa", [(*common, "--train", *job) for job in jobs], asked.workers)
     tasks = list(exams(asked.data, asked.maps))
+    stores = {task: ResultStore(SCORES / f"{task}.jsonl") for task in tasks}
+    lacking = [
+        (name, seed)
+        for seed in asked.seeds
+        for name in asked.methods
+        if name in RUNS and not all(store.done(name, seed, task) for task, store in stores.items())
+    ]
+    jobs = [(name, side, str(seed)) for name, seed in lacking for side in SIDES]
+    side_by_side("benchmarks.geojepa", [(*common, "--train", *job) for job in jobs], asked.workers)
     side_by_side("benchmarks.geojepa", [(*common, *chosen, "--score", task) for task in tasks], asked.workers)
-    geojepa_table.write(asked.runs, list(METHODS))
+    geojepa_table.write(SCORES, list(METHODS))
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ RECIPES: dict[str, Recipe] = {
     "csp": csp,
 }
 JEPA_RECIPES: dict[str, dict[str, Any]] = {  # options of JepaLearner, and of the tokens that it learns from
-    "geojepa": {"tag_dim": 128, **GEOJEPA},
+    "geojepa": {"tag_dim": 128, "frequent": 500, **GEOJEPA},
     "geojepa-paper": GEOJEPA_PAPER,
 }
 AS_PUBLISHED: dict[str, Any] = {"temperature": 0.07, "learn_temperature": True}
@@ -161,7 +161,7 @@ DEFAULTS: dict[str, Settings] = {
     "satclip": Settings(location="satclip", **AS_PUBLISHED),
     "geoclip": Settings(location="geoclip", batch_size=256, queue=1024, **AS_PUBLISHED),
     "csp": Settings(location="csp", location_options={"dropout": 0.5}, **AS_PUBLISHED),
-    "geojepa": Settings(steps=1500, weight_decay=0.05, beta2=0.95, clip=10.0, warmup=0.1),
+    "geojepa": Settings(steps=150, row_tokens=128, weight_decay=0.05, beta2=0.95, clip=10.0, warmup=0.1),
     "geojepa-paper": Settings(
         steps=100_000, batch_tokens=48 * 9 * 64, row_tokens=1250, learning_rate=1e-3, last_learning_rate=1e-6,
         warmup=0.1, weight_decay=0.05, last_weight_decay=0.1, beta2=0.95, clip=10.0,

@@ -18,7 +18,7 @@ def trunk():
     from graticule.encoders.tags import TagTable
 
     vectors = np.random.default_rng(0).normal(size=(len(TAGS), 8))
-    return RegionTrunk(TagTable(TAGS, vectors, {"name": "random"}), patch_pixels=4)
+    return RegionTrunk(TagTable(TAGS, vectors, {"name": "random"}), patch_pixels=4, frequent=2)
 
 
 def encoder(patches=0, width=8, seed=0):
@@ -40,6 +40,7 @@ def encoder(patches=0, width=8, seed=0):
         width=width,
         depth=2,
         heads=2,
+        frequent=tokens.frequent.shape[1],
     )
     return made.requires_grad_(False).eval()
 
@@ -52,7 +53,7 @@ def about(**parts):
         "recipe": "geojepa",
         "weights": "hash",
         "data": {"osm": {"licence": "ODbL-1.0", "kind": "region", "rows": 3}},
-        "trunk": {"patch_pixels": 4},
+        "trunk": {"patch_pixels": 4, "frequent": 2},
         **parts,
     }
 

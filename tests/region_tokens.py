@@ -6,11 +6,14 @@ import torch
 from graticule.geo.placed import Placed
 from graticule.geo.tokens import Tokens
 
-TAG_DIM, GEOMETRY_DIM, PATCH_DIM, KINDS, THEMES = 16, 6, 5, 24, 8
+TAG_DIM, GEOMETRY_DIM, PATCH_DIM, KINDS, THEMES, FREQUENT = 16, 6, 5, 24, 8, 6
 
 
 def planted(n=40, *, side=0, fewest=3, most=14, seed=0):
-    """n regions of `fewest` to `most` entities, with side x side patches, some unseen; as numpy, in float16."""
+    """n regions of `fewest` to `most` entities, with side x side patches, some unseen; as numpy, in float16.
+
+    An entity has one of 24 tags, of which the first 6 are the frequent ones.
+    """
     rng, world = np.random.default_rng(seed), np.random.default_rng(99)
     tag_sets = np.concatenate([np.zeros((1, TAG_DIM)), world.normal(size=(KINDS, TAG_DIM))])
     shapes, pixels = world.normal(size=(KINDS, GEOMETRY_DIM)), world.normal(size=(THEMES, PATCH_DIM))
@@ -27,6 +30,7 @@ def planted(n=40, *, side=0, fewest=3, most=14, seed=0):
         (shapes[drawn] + 0.5 * rng.normal(size=(offsets[-1], GEOMETRY_DIM))).astype(np.float16),
         position.astype(np.float16),
         tag_sets.astype(np.float16),
+        np.eye(KINDS + 1, FREQUENT, -1, dtype=np.float16),
         ((themes @ pixels)[:, None] + 0.5 * rng.normal(size=(*grid, PATCH_DIM))).astype(np.float16) if side else None,
         rng.random(grid) < 0.9 if side else None,
     )

@@ -60,7 +60,13 @@ def test_a_run_is_a_model_of_maps(run, maps):
     assert run.about["recipe"] == "geojepa"
     regions = list(maps["osm"].all_contents())
     vectors, entities = run.embed_regions(regions)
-    assert vectors.shape == (len(regions), 48)
+    assert vectors.shape == (len(regions), 1 + 500 + 16)
+    assert run.about["trunk"] == {"patch_pixels": 16, "frequent": 500}
+    frequent = [tag.split("=") for tag in run.trunk.tags.frequent(500)]
+    assert sorted(frequent)[:1] == [["building", "apartments"]]
+    for region, vector in zip(regions, vectors, strict=True):
+        counts = [len(region), *(sum(tags.get(key) == value for tags in region.tags) for key, value in frequent)]
+        np.testing.assert_allclose(vector[:501], np.log1p(counts + [0] * (501 - len(counts))), rtol=1e-6)
     assert [part.shape for part in entities] == [(len(region), 16) for region in regions]
     assert np.isfinite(vectors).all()
     again, _ = graticule.load_map(run.folder).embed_regions(regions)

@@ -26,26 +26,28 @@ class RegionTrunk:
     """Regions -> Tokens: tags by a table of tag vectors, geometry in closed form, images as patches of raw pixels.
 
     Tokens are in the order of the entities; none depends on another, nor on other regions. `config` rebuilds the
-    trunk beside its table: `RegionTrunk(table, **config)`.
+    trunk beside its table: `RegionTrunk(table, **config)`. `frequent` of the most frequent tags are kept apart, so
+    that they can be counted.
     """
 
     kind = "region"
 
-    def __init__(self, tags: TagTable | str | Path, patch_pixels: int = 16) -> None:
-        if patch_pixels < 1:
-            raise SettingError(f"Expected patch_pixels >= 1, got {patch_pixels}.")
+    def __init__(self, tags: TagTable | str | Path, patch_pixels: int = 16, frequent: int = 0) -> None:
+        if patch_pixels < 1 or frequent < 0:
+            raise SettingError(f"Expected patch_pixels >= 1 and frequent >= 0, got {patch_pixels} and {frequent}.")
         self.tags = tags if isinstance(tags, TagTable) else TagTable.load(tags)
-        self.patch_pixels = patch_pixels
-        self.config: dict[str, Any] = {"patch_pixels": patch_pixels}
+        self.patch_pixels, self.frequent = patch_pixels, frequent
+        self.config: dict[str, Any] = {"patch_pixels": patch_pixels, "frequent": frequent}
 
     def identity(self) -> dict[str, Any]:
         """The table of tags and the settings: there are no weights."""
-        return {"name": "region", **self.config, "tags": self.tags.identity(), "version": 1}
+        return {"name": "region", **self.config, "tags": self.tags.identity(), "version": 2}
 
     def __call__(self, contents: Sequence[Region]) -> Tokens:
         """`n` regions -> their tokens; `patches` is None where no region has an image."""
         geometry, position = self.shape_rows(contents)
-        tags, tag_sets = self.tag_rows(list(chain.from_iterable(region.tags for region in contents)))
+        every = list(chain.from_iterable(region.tags for region in contents))
+        tags, tag_sets = self.tag_rows(every)
         seen_patches = patches(contents, self.patch_pixels)
         return Tokens(
             offsets=np.cumsum([0, *(len(region) for region in contents)], dtype=np.int64),
@@ -53,6 +55,7 @@ class RegionTrunk:
             geometry=geometry,
             position=position,
             tag_sets=tag_sets,
+            frequent=self.tags.held(every, self.frequent) if self.frequent else None,
             patches=None if seen_patches is None else seen_patches[0],
             seen=None if seen_patches is None else seen_patches[1],
         )

@@ -69,13 +69,20 @@ def encoded(
     At most `batch_tokens` tokens go through the encoder at once, a larger region alone. The vectors of a region
     do not depend on the others (beyond rounding). An encoder of images takes regions without one as not seen.
     """
+    if not regions:
+        return np.zeros((0, encoder.region_dim), dtype=np.float32), []
+    return encoded_tokens(encoder, trunk(regions), batch_tokens)
+
+
+def encoded_tokens(
+    encoder: RegionEncoder, tokens: Tokens, batch_tokens: int = BATCH_TOKENS
+) -> tuple[Vectors, list[Vectors]]:
+    """The same for regions that are tokens (numpy) already."""
     if batch_tokens < 1:
         raise SettingError(f"batch_tokens must be at least 1, got {batch_tokens}.")
-    whole = np.zeros((len(regions), encoder.region_dim), dtype=np.float32)
-    parts: list[Vectors] = [np.zeros((0, encoder.width), dtype=np.float32)] * len(regions)
-    if not regions:
-        return whole, parts
-    tokens = _with_patches(trunk(regions), encoder)
+    whole = np.zeros((len(tokens), encoder.region_dim), dtype=np.float32)
+    parts: list[Vectors] = [np.zeros((0, encoder.width), dtype=np.float32)] * len(tokens)
+    tokens = _with_patches(tokens, encoder)
     for rows in _batches(tokens.lengths, batch_tokens):
         entities, whole[rows] = _pass(encoder, tokens.take(rows))
         ends = np.cumsum(np.diff(tokens.offsets)[rows])

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,7 @@ class TagTable:
 
         Row 0 is all zeros: no tags. Rows are in order of appearance; the sum does not depend on the order of tags.
         """
-        numbers: dict[frozenset[tuple[str, str]], int] = {frozenset(): 0}
-        rows = np.array([numbers.setdefault(frozenset(one.items()), len(numbers)) for one in tags], dtype=np.int64)
+        rows, numbers = _numbered(tags)
         sets = [sorted(one) for one in numbers][1:]
         self._read(sets)
         found = [[self._row(key, value) for key, value in one] for one in sets]
@@ -118,6 +118,22 @@ class TagTable:
             starts = np.cumsum([0, *(len(one) for one in found[:-1])])
             sums[1:] = np.add.reduceat(self._matrix[[row for one in found for row, _ in one]], starts)
         return rows, sums
+
+    def frequent(self, most: int) -> tuple[str, ...]:
+        """The `most` tags "key=value" of the table with the most occurrences, or as many as it has."""
+        return tuple(islice((tag for tag in self.tags if "=" in tag), most))
+
+    def held(self, tags: Sequence[Mapping[str, str]], most: int) -> Float32:
+        """Tags of t entities -> (s, most): 1 where a set, in the order of `sums`, holds a tag of `frequent(most)`.
+
+        Columns beyond the tags of the table stay 0. A tag that the table does not know counts nowhere.
+        """
+        column = {tag: i for i, tag in enumerate(self.frequent(most))}
+        _, numbers = _numbered(tags)
+        found = np.zeros((len(numbers), most), dtype=np.float32)
+        for row, one in enumerate(numbers):
+            found[row, [column[tag] for key, value in one if (tag := f"{key}={value}") in column]] = 1
+        return found
 
     def save(self, path: str | Path) -> None:
         """Write the table as safetensors, vectors in float16; whole or not at all."""
@@ -173,6 +189,13 @@ class TagTable:
             vectors = vectors if self.projection is None else vectors @ self.projection
             self._found |= {pair: (len(self._matrix) + i, "trunk") for i, pair in enumerate(new)}
             self._matrix = np.concatenate([self._matrix, vectors.astype(np.float16).astype(np.float32)])
+
+
+def _numbered(tags: Sequence[Mapping[str, str]]) -> tuple[NDArray[np.int64], list[frozenset[tuple[str, str]]]]:
+    """(t,) number of the set of tags of each entity, and the sets in order of appearance after the empty one."""
+    numbers: dict[frozenset[tuple[str, str]], int] = {frozenset(): 0}
+    rows = np.array([numbers.setdefault(frozenset(one.items()), len(numbers)) for one in tags], dtype=np.int64)
+    return rows, list(numbers)
 
 
 def as_text(key: str, value: str = "") -> str:

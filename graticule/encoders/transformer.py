@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
 from graticule.errors import SettingError
 
@@ -25,19 +25,28 @@ class Bucket:
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)) (pre-norm, Xiong et al. 2020), on (k, width) rows."""
+    """x + attention(norm(x)), then x + feed-forward(norm(x)) (pre-norm, Xiong et al. 2020), on (k, width) rows.
 
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+    With `where_dim` the coordinates of a token are added, by a linear map, to its queries and keys and to nothing
+    else: who looks at whom depends on where they lie, what a token says does not.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, where_dim: int = 0) -> None:
         super().__init__()
         self.heads, self.rate = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        if where_dim:
+            self.where = nn.Linear(where_dim, 2 * width, bias=False)
         self.up, self.down = nn.Linear(width, feedforward * width), nn.Linear(feedforward * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, bucket: Bucket) -> Tensor:
-        """(k, width) tokens of a bucket -> (k, width)."""
-        x = x + self.dropout(self.out(self._attend(self.qkv(self.norm1(x)), bucket)))
+    def forward(self, x: Tensor, bucket: Bucket, where: Tensor | None = None) -> Tensor:
+        """(k, width) tokens of a bucket, (k, where_dim) their coordinates -> (k, width)."""
+        qkv = self.qkv(self.norm1(x))
+        if where is not None:
+            qkv = qkv + pad(self.where(where), (0, x.shape[1]))
+        x = x + self.dropout(self.out(self._attend(qkv, bucket)))
         x = x + self.dropout(self.down(self.dropout(gelu(self.up(self.norm2(x))))))
         return x
 
@@ -60,17 +69,21 @@ class Transformer(nn.Module):
     change a result (beyond rounding), and time grows with the number of tokens.
     """
 
-    def __init__(self, width: int, depth: int, heads: int, feedforward: int = 4, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, depth: int, heads: int, feedforward: int = 4, dropout: float = 0.0, where_dim: int = 0
+    ) -> None:
         super().__init__()
         if depth < 1 or heads < 1 or width % heads:
             raise SettingError(
                 f"A transformer needs depth >= 1 and heads that divide width, got {depth=} {heads=} {width=}."
             )
-        self.blocks = nn.ModuleList(Block(width, heads, feedforward, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, feedforward, dropout, where_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, groups: Tensor, layers: int = 1) -> Tensor:
+    def forward(self, x: Tensor, groups: Tensor, layers: int = 1, where: Tensor | None = None) -> Tensor:
         """(t, width) tokens in any order and the number >= 0 of the group of each -> (t, width).
+
+        `where`, (t, where_dim), are their coordinates, for the queries and keys of all blocks.
 
         With `layers` > 1 the mean of the layer-normed outputs of the last so many blocks, before the
         closing norm (data2vec, Baevski et al. 2022, section 3.3).
@@ -81,13 +94,22 @@ class Transformer(nn.Module):
             return x
         order, buckets = plan(groups)
         ordered = x.index_select(0, order)
-        done = torch.cat([self._bucket(ordered[bucket.tokens], bucket, layers) for bucket in buckets])
+        places: list[Tensor | None] = [None] * len(buckets)
+        if where is not None:
+            sorted_places = where.index_select(0, order)
+            places = [sorted_places[bucket.tokens] for bucket in buckets]
+        done = torch.cat(
+            [
+                self._bucket(ordered[bucket.tokens], bucket, layers, place)
+                for bucket, place in zip(buckets, places, strict=True)
+            ]
+        )
         return done.index_select(0, torch.empty_like(order).scatter_(0, order, torch.arange(len(x), device=x.device)))
 
-    def _bucket(self, x: Tensor, bucket: Bucket, layers: int) -> Tensor:
+    def _bucket(self, x: Tensor, bucket: Bucket, layers: int, where: Tensor | None) -> Tensor:
         outputs = []
         for block in self.blocks:
-            x = block(x, bucket)
+            x = block(x, bucket, where)
             outputs.append(x)
         if layers > 1:
             x = torch.stack([layer_norm(out, out.shape[1:]) for out in outputs[-layers:]]).mean(dim=0)

@@ -25,6 +25,7 @@ class Tokens:
     geometry: Any  # (t, g) float32, see encoders.shapes
     position: Any  # (t, p) float32, see encoders.shapes
     tag_sets: Any  # (s, d) float32 sums of tag vectors
+    frequent: Any = None  # (s, k) float32: which of the most frequent tags are in the set, 0 or 1; None for k = 0
     patches: Any = None  # (n, m, q) float32: m image patches of q numbers each, or None for a modality without images
     seen: Any = None  # (n, m) bool: patches whose pixels are all there
 
@@ -54,6 +55,7 @@ class Tokens:
             geometry=self.geometry[index],
             position=self.position[index],
             tag_sets=self.tag_sets[used],
+            frequent=None if self.frequent is None else self.frequent[used],
             patches=None if self.patches is None else self.patches[rows],
             seen=None if self.seen is None else self.seen[rows],
         )
@@ -82,12 +84,16 @@ def join(parts: Sequence[Tokens]) -> Tokens:
     images = [part.patches for part in parts]
     if len({None if image is None else image.shape[1:] for image in images}) > 1:
         raise DataError("Regions with images and regions without, or with other patches, cannot be joined.")
+    counted = {0 if part.frequent is None else part.frequent.shape[1] for part in parts}
+    if len(counted) > 1:
+        raise DataError(f"Regions with {' and '.join(map(str, sorted(counted)))} frequent tags cannot be joined.")
     return Tokens(
         offsets=np.concatenate([[0], *(part.offsets[1:] + end for part, end in zip(parts, ends, strict=False))]),
         tags=np.concatenate(tags),
         geometry=np.concatenate([part.geometry for part in parts]),
         position=np.concatenate([part.position for part in parts]),
         tag_sets=np.concatenate([part.tag_sets for part in parts]),
+        frequent=None if parts[0].frequent is None else np.concatenate([part.frequent for part in parts]),
         patches=None if images[0] is None else np.concatenate(images),
         seen=None if images[0] is None else np.concatenate([part.seen for part in parts]),
     )

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from graticule.encoders.region_encoder import Encoded, RegionEncoder, owners, region_encoder
+from graticule.encoders.region_encoder import Encoded, RegionEncoder, owners, region_encoder, token_widths
 from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.placed import Batch
 from graticule.geo.tokens import Tokens
@@ -27,14 +28,15 @@ from graticule.objectives.latent import (
 )
 
 GEOJEPA: dict[str, Any] = {
-    "width": 128, "depth": 3, "heads": 4, "feedforward": 4, "dropout": 0.0, "predictor_width": 96,
-    "predictor_depth": 2, "masks": {"random": 0.3, "area": 0.3, "modality": 0.1, "attribute": 0.3},
-    "target_share": 0.5, "targets": "ema", "regulariser": "vicreg", "beta": 0.01, "ema": (0.99, 0.99999),
+    "width": 128, "depth": 2, "heads": 4, "feedforward": 2, "dropout": 0.0, "position": "keys", "predictor_width": 96,
+    "predictor_depth": 1, "masks": {"random": 0.1, "area": 0.1, "modality": 0.1, "attribute": 0.2, "alike": 0.5},
+    "target_share": 0.5, "targets": "ema", "regulariser": "vicreg", "beta": 0.01, "ema": (0.99, 0.999),
 }  # fmt: skip
 """Options of `JepaLearner.of` for one core; the optimiser's settings stand in `graticule.recipes`."""
 
 GEOJEPA_PAPER: dict[str, Any] = {
-    "width": 384, "depth": 12, "heads": 8, "feedforward": 4, "dropout": 0.1, "predictor_width": 192,
+    "width": 384, "depth": 12, "heads": 8, "feedforward": 4, "dropout": 0.1, "position": "added",
+    "predictor_width": 192,
     "predictor_depth": 4, "masks": {"random": 0.2, "area": 0.6, "modality": 0.2},
     "target_share": 0.9,  # 4 blocks of 45 % leave .55^4 = 9 % to the context
     "targets": "ema", "regulariser": "vicreg", "beta": 0.01, "ema": (0.99, 0.99999),
@@ -55,8 +57,7 @@ class JepaLearner(Learner):
 
     loss = prediction + beta (variance_weight variance + covariance) with "vicreg", or + beta sigreg with "sigreg".
     The regulariser looks at the mean-pooled vectors of the CONTEXT, of entities and of patches, and takes the mean
-    of its terms. They need no projector: means can have deviation 1 and be normal around 0. The maxima and soft
-    counts of the region vectors cannot, and grow with the size of a region all together; they spread with the means.
+    of its terms. They need no projector: means can have deviation 1 and be normal around 0.
 
     targets          what makes the targets from all tokens: "ema", a moving average of the encoder, "frozen-random",
                      the encoder as it was at the start (OlmoEarth's latent MIM lite), or "stopgrad", the encoder
@@ -73,17 +74,19 @@ class JepaLearner(Learner):
     evaluation       regions on which `diagnose` looks; without it those of the last batch
     """
 
+    likeness: Tensor
+
     def __init__(
         self,
         encoder: RegionEncoder,
         *,
         predictor_width: int = 96,
-        predictor_depth: int = 2,
+        predictor_depth: int = 1,
         predictor_heads: int | None = None,
         targets: str = "ema",
         target_layers: int = 1,
         stop_gradient: bool = True,
-        ema: tuple[float, float] = (0.99, 0.99999),
+        ema: tuple[float, float] = (0.99, 0.999),
         regulariser: str = "vicreg",
         beta: float = 0.01,
         variance_weight: float = 25.0,
@@ -116,12 +119,14 @@ class JepaLearner(Learner):
         self.variance_weight, self.target_layers, self.stop_gradient = variance_weight, target_layers, stop_gradient
         self.modality_dropout, self.cross_modal, self.max_tokens = modality_dropout, cross_modal, max_tokens
         self.masking = Masking(dict(masks), encoder.modalities, target_share, least_context)
+        text = encoder.frequent_text - encoder.frequent_text.mean(dim=0)
+        self.register_buffer("likeness", normalize(text, dim=1) @ normalize(text, dim=1).T, persistent=False)
         self.targets = targets
         self.predictor = Predictor(
             encoder, predictor_width, predictor_depth, predictor_heads or int(encoder.config["heads"])
         )
         if cross_modal:
-            self.of_entities, self.of_patches = (nn.Linear(3 * encoder.width, encoder.width) for _ in range(2))
+            self.of_entities, self.of_patches = (nn.Linear(encoder.width, encoder.width) for _ in range(2))
         if targets != "stopgrad":
             self.target = copy.deepcopy(encoder).requires_grad_(False)
         self.location = None if location is None else location.requires_grad_(False)
@@ -135,15 +140,11 @@ class JepaLearner(Learner):
 
         `options` are those of `RegionEncoder` and of `JepaLearner`; see GEOJEPA and GEOJEPA_PAPER.
         """
-        own, of_encoder = _keywords(cls), _keywords(RegionEncoder)
+        own, of_encoder = _keywords(cls), _keywords(RegionEncoder) - {"frequent"}
         for name in options:
             if name not in own | of_encoder:
                 raise unknown("option of geojepa", name, own | of_encoder)
-        widths = {"tag_dim": tokens.tag_sets.shape[1], "geometry_dim": tokens.geometry.shape[1]}
-        widths |= {"position_dim": tokens.position.shape[1]}
-        if tokens.patches is not None:
-            widths |= {"patches": tokens.patches.shape[1], "patch_dim": tokens.patches.shape[2]}
-        encoder = region_encoder(**widths, **{n: v for n, v in options.items() if n in of_encoder})
+        encoder = region_encoder(**token_widths(tokens), **{n: v for n, v in options.items() if n in of_encoder})
         encoder.fit_statistics(tokens)
         chosen = np.unique(np.linspace(0, len(tokens) - 1, EVALUATION_REGIONS).astype(np.int64))
         if options.get("location") is None:
@@ -156,7 +157,7 @@ class JepaLearner(Learner):
             raise DataError(f"GeoJEPA learns from one modality of regions, got {', '.join(batch) or 'none'}.")
         (rows,) = batch.values()
         tokens, place = sampled(rows.features, self.max_tokens), self._place(rows.lonlat)
-        masks = self.masking(tokens, self.encoder.grid)
+        masks = self.masking(tokens, self.encoder.grid, self.likeness)
         context = self._context(tokens, masks, place)
         predicted = self.predictor(self.encoder, tokens, context, masks)
         full = self._full(tokens, place)
@@ -175,8 +176,8 @@ class JepaLearner(Learner):
         return {"loss": total, **losses}
 
     def _means(self, context: Encoded) -> list[Tensor]:
-        pools = context.regions.view(len(context.regions), -1, 3, self.encoder.width)[:, :, 0].unbind(dim=1)
-        return [means[(means != 0).any(dim=1)] for means in pools]  # zeros: a region without such tokens
+        every = context.means.unbind(dim=1)
+        return [means[(means != 0).any(dim=1)] for means in every]  # zeros: a region without such tokens
 
     def _place(self, lonlat: Tensor) -> Tensor | None:
         if self.location is None:
@@ -198,7 +199,9 @@ class JepaLearner(Learner):
             if patches is not None and self.encoder.has_entities:
                 left = torch.zeros_like(draw).index_put((owner[entities],), torch.tensor(True, device=draw.device))
                 patches = patches & ~(goes["I"] & left)[:, None]
-        context: Encoded = self.encoder(tokens, tags, geometry, (entities, patches), place)
+        context: Encoded = self.encoder(
+            tokens, tags, geometry, (entities, patches), place, hide_frequent=masks.hide_frequent
+        )
         return context
 
     def _full(self, tokens: Tokens, place: Tensor | None) -> Encoded:
@@ -213,9 +216,8 @@ class JepaLearner(Learner):
     def _cross_modal(self, tokens: Tokens, place: Tensor | None) -> Tensor:
         entities = torch.ones_like(tokens.tags, dtype=torch.bool)
         both = (tokens.offsets.diff() > 0) & tokens.seen.any(dim=1)
-        width = 3 * self.encoder.width
-        first = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).regions[both, :width]
-        second = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).regions[both, width:]
+        first = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).means[both, 0]
+        second = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).means[both, 1]
         return across_modalities(self.of_entities(first), self.of_patches(second))
 
     def after_step(self, progress: float) -> None:
@@ -226,7 +228,8 @@ class JepaLearner(Learner):
                 torch._foreach_lerp_(list(self.target.parameters()), list(self.encoder.parameters()), 1 - decay)
 
     def diagnose(self) -> dict[str, Tensor]:
-        """Rank of the region vectors as a share of the width, their mean deviation, and the share of regions left out.
+        """Rank of what is learned of the region vectors, the means, as a share of their width, their mean deviation,
+        and the share of regions left out.
 
         The rank is `rank_about_zero`, by which checkpoints can be chosen: the loss under moving targets
         is no measure of progress. Regions that are left out have one token, and no attribute to ask for.
@@ -236,8 +239,8 @@ class JepaLearner(Learner):
         tokens, place = (self.evaluation, None) if self.evaluation is not None else self._last or (None, None)
         if tokens is None:
             return shown
-        vectors = self.encoder(_on(tokens, device), place=place).regions.float()
-        rank = rank_about_zero(vectors) / self.encoder.width
+        vectors = self.encoder(_on(tokens, device), place=place).means.flatten(1).float()
+        rank = rank_about_zero(vectors) / vectors.shape[1]
         return {"rank": rank, "spread": vectors.std(dim=0).mean(), **shown}
 
 

@@ -12,7 +12,7 @@ from graticule.encoders.region_encoder import owners
 from graticule.errors import SettingError, unknown
 from graticule.geo.tokens import Tokens
 
-KINDS = ("random", "area", "modality", "attribute")
+KINDS = ("random", "area", "modality", "attribute", "alike")
 LEFT_OUT = -1  # the kind of a region in which nothing can be asked
 
 
@@ -20,7 +20,8 @@ LEFT_OUT = -1  # the kind of a region in which nothing can be asked
 class Masks:
     """Which tokens the context encoder sees, and which are to be predicted.
 
-    A target is not in the context, or, under an attribute mask, it is there with its tags or its geometry hidden.
+    A target is not in the context, or it is there with something hidden: its tags or its geometry under an attribute
+    mask, some of its tags under a mask of tags alike.
     """
 
     kinds: Tensor  # (n,) rows of KINDS, or LEFT_OUT
@@ -28,6 +29,7 @@ class Masks:
     targets: tuple[Tensor, Tensor | None]
     hide_tags: Tensor  # (t,) bool
     hide_geometry: Tensor
+    hide_frequent: Tensor | None = None  # (n, frequent) bool
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,15 @@ class Masking:
     area        the tokens whose centre lies in one of some random boxes
     modality    all image patches, or all entities
     attribute   a share of the entities, of which either the tags or the geometry is hidden
+    alike       one to `tags` of the region's frequent tags, each equally likely, and those whose text is alike, are
+                hidden from all of its entities, as on a map that does not show such things; an entity of which no
+                frequent tag is left is not in the context
 
     `chances` of the kinds add up to anything; a kind that a region cannot have (modality without an image,
-    all but attribute with a single token) leaves its chance to the others. Against the paper (arXiv 2503.05774):
-    several blocks become one set of targets that is predicted at once, chances are chances of the result, and
-    no target stays in the context. A region keeps at least the share `least_context` of its tokens, rounded up.
+    all but attribute with a single token, alike without a frequent tag) leaves its chance to the others. Against the
+    paper (arXiv 2503.05774): several blocks become one set of targets that is predicted at once, chances are chances
+    of the result, and no target stays in the context. A region keeps at least the share `least_context` of its
+    tokens, rounded up, under random and area masks, and one token under the others.
     """
 
     chances: Mapping[str, float]
@@ -52,6 +58,8 @@ class Masking:
     boxes: int = 4
     box_area: tuple[float, float] = (0.35, 0.45)  # of the region
     box_aspect: tuple[float, float] = (0.5, 2.0)  # width / height
+    tags: int = 3
+    alike: tuple[float, float] = (0.3, 0.9)  # cosine from which texts are alike, drawn anew each time
 
     def __post_init__(self) -> None:
         for name in self.chances:
@@ -65,36 +73,65 @@ class Masking:
                 f"{self.target_share} and {self.least_context}."
             )
 
-    def __call__(self, tokens: Tokens, grid: Tensor) -> Masks:
-        """Masks of the regions of `tokens` (tensors); `grid`, (m, 2), are the centres of the image patches."""
+    def __call__(self, tokens: Tokens, grid: Tensor, likeness: Tensor | None = None) -> Masks:
+        """Masks of the regions of `tokens` (tensors); `grid`, (m, 2), are the centres of the image patches.
+
+        `likeness` (frequent, frequent) are the cosines of the texts of the frequent tags.
+        """
         items = _Items.of(tokens, grid, self.modalities)
-        kinds = self._kinds(items)
-        random, area, modality, attribute = (kinds == number for number in range(len(KINDS)))
+        held = shown = None
+        if likeness is not None and len(likeness) and "T" in self.modalities and self.chances.get("alike"):
+            held = tokens.frequent.to(likeness.dtype).index_select(0, tokens.tags)
+            shown = held.new_zeros(items.n, len(likeness)).index_add(0, items.owner[: len(held)], held) > 0
+        kinds = self._kinds(items, shown)
+        random, area, modality, attribute, alike = (kinds == number for number in range(len(KINDS)))
         wanted = torch.ones_like(items.patch)
         wanted &= ~area[items.owner] | self._boxed(items)
         hide_patches = torch.rand(items.n, device=kinds.device) < 0.5
         wanted &= ~modality[items.owner] | (items.patch == hide_patches[items.owner])
         wanted &= ~attribute[items.owner] | ~items.patch
+        hide_frequent, left = None, torch.zeros_like(items.there)
+        if held is not None and shown is not None and likeness is not None:
+            hide_frequent = self._alike(shown, likeness) & alike[:, None]
+            lost = (held * hide_frequent[items.owner[: len(held)]]).any(dim=1)
+            left[: len(held)] = (held * ~hide_frequent[items.owner[: len(held)]]).any(dim=1)
+            wanted[: len(held)] &= ~alike[items.owner[: len(held)]] | lost
+            wanted &= ~alike[items.owner] | ~items.patch
         wanted &= items.there
 
         most = items.count - (self.least_context * items.count).ceil().clamp(min=1)
-        most = torch.where(modality, items.count - 1, torch.where(attribute, items.entities, most))
+        most = torch.where(modality | alike, items.count - 1, torch.where(attribute, items.entities, most))
         among = torch.where(attribute, items.entities, items.count)
         number = torch.where(random | attribute, (self.target_share * among).round(), items.sums(wanted))
         number = torch.where(kinds == LEFT_OUT, 0, number.clamp(min=1).minimum(most))
         target = items.rank(wanted) < number[items.owner]
-        context = items.there & (~target | attribute[items.owner])
-        hide_tags, hide_geometry = self._attributes(target & context)
+        context = items.there & (~target | attribute[items.owner] | (alike[items.owner] & left))
+        hide_tags, hide_geometry = self._attributes(target & context & attribute[items.owner])
         entities = len(tokens.tags)
-        return Masks(kinds, items.split(context), items.split(target), hide_tags[:entities], hide_geometry[:entities])
+        hidden = hide_tags[:entities], hide_geometry[:entities]
+        return Masks(kinds, items.split(context), items.split(target), *hidden, hide_frequent)
 
-    def _kinds(self, items: _Items) -> Tensor:
+    def _kinds(self, items: _Items, shown: Tensor | None) -> Tensor:
         several, entities, patches = items.count > 1, items.entities > 0, items.count > items.entities
-        possible = torch.stack([several, several, entities & patches, entities], dim=1)
+        tagged = torch.zeros_like(several) if shown is None else several & shown.any(dim=1)
+        possible = torch.stack([several, several, entities & patches, entities, tagged], dim=1)
         chances = possible * torch.tensor([self.chances.get(k, 0.0) for k in KINDS], device=possible.device)
         asked = chances.sum(dim=1) > 0
         kinds = torch.multinomial(torch.where(asked[:, None], chances, 1.0), 1).squeeze(1) if items.n else items.count
         return torch.where(asked, kinds, LEFT_OUT).long()
+
+    def _alike(self, shown: Tensor, likeness: Tensor) -> Tensor:
+        """(n, frequent) tags that are hidden: some of those shown, and those alike; nothing where none is shown."""
+        some = shown.any(dim=1)
+        chances = torch.where(some[:, None], shown.float(), 1.0)
+        number = torch.randint(1, self.tags + 1, some.shape, device=some.device)
+        least = self.alike[0] + (self.alike[1] - self.alike[0]) * torch.rand(some.shape, device=some.device)
+        hidden = torch.zeros_like(shown)
+        for turn in range(self.tags if len(shown) else 0):
+            drawn = torch.multinomial(chances, 1).squeeze(1)
+            like = (likeness[drawn] >= least[:, None]).scatter(1, drawn[:, None], True)
+            hidden |= like & (turn < number)[:, None]
+        return hidden & some[:, None]
 
     def _boxed(self, items: _Items) -> Tensor:
         draw = torch.rand(4, items.n, self.boxes, device=items.xy.device)

@@ -36,7 +36,7 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Asse
     ((modality, table),) = regions.items()
     options = {**JEPA_RECIPES[name], **settings.jepa}
     tags = tag_table(table, settings.trunks.get(modality, "sentence"), options.pop("tag_dim", None))
-    made = RegionTrunk(tags, options.pop("patch_pixels", 16))
+    made = RegionTrunk(tags, options.pop("patch_pixels", 16), options.pop("frequent", 0))
     rows = cached_features(table, made)
     torch.manual_seed(settings.seed)
     learner = JepaLearner.of(rows.features, max_tokens=settings.row_tokens, **options)

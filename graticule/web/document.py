@@ -110,12 +110,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: `draw` is called by each writer; `name` becomes that of its file; `alt` says it in words."""
+    """A picture: `draw` is called by each writer; `name` becomes that of its file; `alt` says it in words.
+
+    With `pixels` the page holds it as pixels, which is smaller where a picture has thousands of shapes.
+    """
 
     name: str
     draw: Callable[[], Drawing]
     caption: str
     alt: str
+    pixels: bool = False
 
     def __post_init__(self) -> None:
         if not FILE_NAME.fullmatch(self.name):

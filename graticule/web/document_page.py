@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -118,14 +119,26 @@ def _cell(table: Table, cell: Cell, column: int, number: str, best: str | None) 
 
 
 def _figure(figure: Figure) -> str:
-    picture = figures.svg(figure.draw())
-    picture = picture[picture.index("<svg") :]
-    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture)
-    width, height = (round(float(side) * PIXELS_PER_POINT) for side in size.groups()) if size else (442, 300)
-    source = "data:image/svg+xml," + quote(picture, safe=" /:;,=+?()[]{}!*@|$")
+    source, width, height = _pixels(figure) if figure.pixels else _vectors(figure)
     return (
         f'<figure id="figure-{figure.name}"><div class="scroll card" tabindex="0" role="region" '
         f'aria-label="{escape(plain(figure.caption) or figure.name)}">'
         f'<img src="{source}" width="{width}" height="{height}" style="--natural:{width}px" '
         f'alt="{escape(figure.alt)}"></div><figcaption>{inline(figure.caption)}</figcaption></figure>'
     )
+
+
+def _vectors(figure: Figure) -> tuple[str, int, int]:
+    """The address of the picture as SVG, its width and height in pixels of the page."""
+    picture = figures.svg(figure.draw())
+    picture = picture[picture.index("<svg") :]
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture)
+    width, height = (round(float(side) * PIXELS_PER_POINT) for side in size.groups()) if size else (442, 300)
+    return "data:image/svg+xml," + quote(picture, safe=" /:;,=+?()[]{}!*@|$"), width, height
+
+
+def _pixels(figure: Figure) -> tuple[str, int, int]:
+    """The same as WebP."""
+    drawing = figure.draw()
+    width, height = (round(72 * float(side) * PIXELS_PER_POINT) for side in drawing.get_size_inches())
+    return "data:image/webp;base64," + base64.b64encode(figures.webp(drawing)).decode("ascii"), width, height

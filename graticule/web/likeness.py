@@ -142,6 +142,7 @@ def _query_blocks(
                 f"**{method}**",
                 f"{query.name} in {query.city}; {method} finds "
                 + "; ".join(f"{a.sight.name} in {a.sight.city} ({a.similarity:.2f})" for a in answers[number]),
+                pixels=True,
             )
             for place, (method, answers) in enumerate(answers_by_method.items())
         ]
@@ -153,7 +154,7 @@ def _line_blocks(number: int, line: Interpolation) -> list[Block]:
     first, last = line.sights[0], line.sights[-1]
     alt = "; ".join(f"{share:.0%}: {s.name} in {s.city}" for share, s in zip(line.shares, line.sights, strict=True))
     caption = f"From {first.name}, {first.city}, to {last.name}, {last.city}."
-    return [Section(line.name), Figure(f"line-{number + 1}", partial(_line_figure, line), caption, alt)]
+    return [Section(line.name), Figure(f"line-{number + 1}", partial(_line_figure, line), caption, alt, pixels=True)]
 
 
 @style()

@@ -26,6 +26,7 @@ VARIANTS = {name: {} for name in RECIPES} | {
 }
 JEPA = {
     "geojepa": {},
+    "geojepa added": {"position": "added", "masks": {"area": 0.5, "attribute": 0.5}},
     "geojepa sigreg": {"regulariser": "sigreg", "targets": "frozen-random", "modalities": "TG"},
     "geojepa across": {"cross_modal": 0.5, "modality_dropout": 0.3, "targets": "stopgrad", "beta": 0.05},
 }
@@ -108,7 +109,7 @@ def test_diagnosis_is_finite_and_changes_nothing(variant):
         shown = learner.diagnose()
         again = learner.diagnose()
     assert set(shown) == {"rank", "spread"} | ({"left_out"} if variant in JEPA else set())
-    low, high = (1 / 16, 3 * 2) if variant in JEPA else (1, 8)
+    low, high = (1 / 16, 1) if variant in JEPA else (1, 8)
     assert low < shown["rank"].item() <= high
     assert shown["spread"].item() > 0
     assert all(torch.equal(shown[name], again[name]) for name in shown)

@@ -56,7 +56,7 @@ def region(seed, entities, at=(11.5, 48.1), image=None, covered=None):
 
 @pytest.fixture(scope="module")
 def trunk():
-    return RegionTrunk(TagTable.build(COUNTS, NgramTrunk(24)))
+    return RegionTrunk(TagTable.build(COUNTS, NgramTrunk(24)), frequent=3)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,9 @@ def test_tokens_are_in_the_order_of_the_entities(trunk, regions):
             np.testing.assert_allclose(tokens.geometry[row], alone.geometry[0], atol=1e-6)
             np.testing.assert_allclose(tokens.position[row], alone.position[0], atol=1e-6)
             np.testing.assert_array_equal(tokens.tag_sets[tokens.tags[row]], alone.tag_sets[alone.tags[0]])
+            held = [f"{key}={value}" for key, value in one.tags[i].items()]
+            expected = [tag in held for tag in ("building=yes", "highway=path", "natural=tree")]
+            assert tokens.frequent[tokens.tags[row]].tolist() == expected
     assert (np.abs(tokens.geometry).max(axis=1) > 0).all()
     assert np.abs(tokens.position[:, :2]).max() < 1.4
 
@@ -89,6 +92,7 @@ def test_neighbours_in_the_region_and_in_the_batch_change_nothing(trunk, regions
     np.testing.assert_allclose(together.geometry, apart.geometry, atol=1e-6)
     np.testing.assert_allclose(together.position, apart.position, atol=1e-6)
     np.testing.assert_array_equal(together.tag_sets[together.tags], apart.tag_sets[apart.tags])
+    np.testing.assert_array_equal(together.frequent[together.tags], apart.frequent[apart.tags])
     order = np.random.default_rng(0).permutation(30)
     shuffled = trunk([regions[4].take(order)])
     np.testing.assert_allclose(shuffled.geometry, together.geometry[20:][order], atol=1e-6)
@@ -118,6 +122,7 @@ def test_nothing_at_all(trunk):
         assert tokens.geometry.shape == (0, SHAPE_DIM)
         assert tokens.position.shape == (0, POSITION_DIM)
         assert tokens.tag_sets.shape == (1, 24)
+        assert tokens.frequent.shape == (1, 3)
 
 
 def test_rebuilt_from_its_file_and_config(tmp_path, trunk, regions):
@@ -126,9 +131,13 @@ def test_rebuilt_from_its_file_and_config(tmp_path, trunk, regions):
     assert again.identity() == trunk.identity() == json.loads(json.dumps(trunk.identity()))
     assert again.kind == "region"
     np.testing.assert_array_equal(again(regions).tag_sets, trunk(regions).tag_sets)
-    assert RegionTrunk(trunk.tags, patch_pixels=8).identity() != trunk.identity()
-    with pytest.raises(SettingError, match="patch_pixels"):
-        RegionTrunk(trunk.tags, patch_pixels=0)
+    np.testing.assert_array_equal(again(regions).frequent, trunk(regions).frequent)
+    others = [RegionTrunk(trunk.tags, **options) for options in ({}, {"patch_pixels": 8}, {"frequent": 4})]
+    assert trunk.identity() not in [other.identity() for other in others]
+    assert others[0](regions).frequent is None
+    for options in ({"patch_pixels": 0}, {"frequent": -1}):
+        with pytest.raises(SettingError, match=r"patch_pixels >= 1 and frequent >= 0, got (0 and 0|16 and -1)"):
+            RegionTrunk(trunk.tags, **options)
 
 
 def test_position_is_relative_to_the_region(trunk):

@@ -118,6 +118,38 @@ def test_sums_of_nothing(table):
         assert sums.shape == (1, 32)
 
 
+def test_frequent_tags_are_those_with_values_by_count(table):
+    assert table.frequent(3) == ("building=yes", "highway=residential", "building=apartments")
+    assert table.frequent(0) == ()
+    assert table.frequent(100) == tuple(sorted((t for t in table.tags if "=" in t), key=lambda t: -COUNTS[t]))
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 9])
+def test_frequent_tags_that_are_held_equal_the_naive_loop(table, most):
+    """Unknown tags, plain keys and values that look like tags count nowhere; columns without a tag stay 0."""
+    tags = [
+        {"building": "yes", "roof:shape": "gabled"},
+        {},
+        {"highway": "residential", "building": "apartments", "cuisine": "ethiopian"},
+        {"roof:shape": "gabled", "building": "yes"},
+        {"building": "igloo"},
+        {"building": "yes=no", "": "building=yes", "building=yes": ""},
+        {"highway": "bus_stop"},
+    ]
+    rows, sums = table.sums(tags)
+    held = table.held(tags, most)
+    assert held.shape == (len(sums), most)
+    assert held.dtype == np.float32
+    assert not held[0].any()
+    frequent = table.frequent(most)
+    for one, row in zip(tags, rows, strict=True):
+        for column in range(most):
+            there = column < len(frequent) and [f"{k}={v}" for k, v in one.items()].count(frequent[column]) > 0
+            assert held[row, column] == there
+    assert len(frequent) == min(most, 5)
+    assert table.held([], most).shape == (1, most)
+
+
 def test_a_row_does_not_depend_on_the_others(table):
     rng = np.random.default_rng(0)
     pool = [{k: v} for k, _, v in (tag.partition("=") for tag in COUNTS)] + [{"building": "yes", "unheard": "of"}]

@@ -12,7 +12,7 @@ from graticule.geo.tokens import Tokens, join, padded
 lengths = st.lists(st.integers(0, 5), max_size=6)
 
 
-def tokens(sizes, seed=0, images=False, sets=4):
+def tokens(sizes, seed=0, images=False, sets=4, frequent=2):
     rng = np.random.default_rng(seed)
     t, n = sum(sizes), len(sizes)
     tag_sets = np.concatenate([np.zeros((1, 3)), rng.normal(size=(sets, 3))]).astype(np.float32)
@@ -22,6 +22,9 @@ def tokens(sizes, seed=0, images=False, sets=4):
         geometry=rng.normal(size=(t, 5)).astype(np.float32),
         position=rng.normal(size=(t, 4)).astype(np.float32),
         tag_sets=tag_sets,
+        frequent=(rng.random((sets + 1, frequent)) < 0.5).astype(np.float32) * tag_sets.any(axis=1)[:, None]
+        if frequent
+        else None,
         patches=rng.normal(size=(n, 4, 6)).astype(np.float32) if images else None,
         seen=rng.random((n, 4)) < 0.5 if images else None,
     )
@@ -29,14 +32,17 @@ def tokens(sizes, seed=0, images=False, sets=4):
 
 def entities(part):
     """What the entities of each region are: the same however the tables of tags lie."""
+    frequent = np.zeros((len(part.tag_sets), 0)) if part.frequent is None else part.frequent
+    sets = np.concatenate([part.tag_sets, frequent], axis=1)
     return [
-        [(*part.tag_sets[part.tags[i]], *part.geometry[i], *part.position[i]) for i in range(start, end)]
+        [(*sets[part.tags[i]], *part.geometry[i], *part.position[i]) for i in range(start, end)]
         for start, end in zip(part.offsets[:-1], part.offsets[1:], strict=True)
     ]
 
 
 def check(part):
     assert not part.tag_sets[0].any()
+    assert part.frequent is None or (not part.frequent[0].any() and len(part.frequent) == len(part.tag_sets))
     assert part.offsets[0] == 0
     assert part.offsets[-1] == len(part.tags) == len(part.geometry) == len(part.position)
     assert part.offsets.dtype == part.tags.dtype == np.int64
@@ -73,10 +79,11 @@ def test_where_keeps_regions(sizes, seed):
 
 
 @settings(deadline=None)
-@given(st.lists(lengths, min_size=1, max_size=4), st.booleans())
-def test_join_is_concatenation(many, images):
-    parts = [tokens(sizes, seed, images, sets=seed + 1) for seed, sizes in enumerate(many)]
+@given(st.lists(lengths, min_size=1, max_size=4), st.booleans(), st.sampled_from([0, 2]))
+def test_join_is_concatenation(many, images, frequent):
+    parts = [tokens(sizes, seed, images, seed + 1, frequent) for seed, sizes in enumerate(many)]
     whole = join(parts)
+    assert (whole.frequent is not None) == (frequent > 0)
     check(whole)
     assert entities(whole) == [row for part in parts for row in entities(part)]
     np.testing.assert_array_equal(whole.lengths, np.concatenate([part.lengths for part in parts]))
@@ -97,6 +104,10 @@ def test_join_refuses_what_does_not_fit():
         join([])
     with pytest.raises(DataError, match="with images and regions without"):
         join([tokens([2], images=True), tokens([1])])
+    with pytest.raises(DataError, match="with 0 and 2 frequent tags cannot be joined"):
+        join([tokens([2]), tokens([1], frequent=0)])
+    with pytest.raises(DataError, match="with 2 and 3 frequent tags"):
+        join([tokens([2], frequent=3), tokens([1])])
 
 
 def naive(values, offsets):
@@ -136,9 +147,12 @@ def test_padded_lets_gradients_through():
 def test_as_tensors():
     whole = tokens([2, 0, 1], images=True)
     there = whole.to("cpu")
+    assert "frequent" in whole.arrays()
     assert len(there) == 3
     for name, values in whole.arrays().items():
         assert isinstance(getattr(there, name), torch.Tensor)
         np.testing.assert_array_equal(getattr(there, name).numpy(), values)
     np.testing.assert_array_equal(there.lengths, whole.lengths)
-    assert tokens([1]).to("cpu").patches is None
+    bare = tokens([1], frequent=0).to("cpu")
+    assert bare.patches is None
+    assert bare.frequent is None

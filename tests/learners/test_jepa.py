@@ -10,9 +10,9 @@ from graticule.errors import DataError, SettingError
 from graticule.geo.placed import Placed
 from graticule.learners.jepa import GEOJEPA, GEOJEPA_PAPER, JepaLearner
 from graticule.learners.masking import KINDS
-from graticule.objectives.latent import prediction_losses
+from graticule.objectives.latent import prediction_losses, rank_about_zero
 from graticule.training.trainer import Phase, Schedule, fit, read_log
-from tests.region_tokens import GEOMETRY_DIM, PATCH_DIM, TAG_DIM, batch, planted
+from tests.region_tokens import FREQUENT, GEOMETRY_DIM, PATCH_DIM, TAG_DIM, batch, planted
 
 SMALL = {"width": 16, "depth": 2, "heads": 2, "predictor_width": 8, "predictor_depth": 1}
 
@@ -57,9 +57,9 @@ def test_targets_that_learn_along_collapse_and_the_defaults_do_not():
 
 
 def test_predictions_beat_the_mean_target():
-    """Targets stand still here, so that the loss measures something."""
-    tokens = planted(200, side=2)
-    model = learner(tokens, targets="frozen-random", masks={"random": 1.0}, width=32, predictor_width=32)
+    """Targets stand still here, so that the loss measures something; shapes are half noise, and are left out."""
+    tokens, sizes = planted(200, side=2), {"width": 32, "predictor_width": 32, "modalities": "TI"}
+    model = learner(tokens, targets="frozen-random", masks={"random": 1.0}, **sizes)
     losses = train(model, tokens, 120)
     full = model.target(tokens.to("cpu"))
     for name, values in (("entities", full.entities), ("patches", full.patches[torch.from_numpy(tokens.seen)])):
@@ -73,7 +73,7 @@ def test_predictions_beat_the_mean_target():
 def test_predictions_never_depend_on_what_is_hidden(kind):
     model, tokens = learner(masks={kind: 1.0}), planted(side=2).to("cpu")
     torch.manual_seed(1)
-    masks = model.masking(tokens, model.encoder.grid)
+    masks = model.masking(tokens, model.encoder.grid, model.likeness)
     gone = masks.targets[0] & ~masks.context[0]
     changed = replace(
         tokens,
@@ -88,9 +88,76 @@ def test_predictions_never_depend_on_what_is_hidden(kind):
         return torch.cat(list(model.predictor(model.encoder, of, context, masks).values()))
 
     expected = predicted(tokens)
-    assert len(expected) == masks.targets[0].sum() + masks.targets[1].sum() > 40
+    assert len(expected) == masks.targets[0].sum() + masks.targets[1].sum() > 30
     torch.testing.assert_close(predicted(changed), expected, atol=1e-5, rtol=1e-4)
     assert (predicted(seen) - expected).abs().max() > 1e-3
+
+
+def test_predictions_under_masks_of_tags_alike_never_depend_on_hidden_tags_of_entities_that_stay():
+    """Entities with two frequent tags each, whose text is the sum: adding or taking the hidden one changes nothing."""
+    tokens = planted(side=0)
+    pairs = [(), *((a, b) for a in range(FREQUENT) for b in range(a, FREQUENT))]
+    held = np.array([[tag in pair for tag in range(FREQUENT)] for pair in pairs], dtype=np.float32)
+    text = np.random.default_rng(0).normal(size=(FREQUENT, TAG_DIM)).astype(np.float32)
+    number = np.random.default_rng(1).integers(1, len(pairs), tokens.offsets[-1])
+    tokens = replace(tokens, tags=number, tag_sets=held @ text, frequent=held)
+    model = learner(tokens, masks={"alike": 1.0})
+    tensors = tokens.to("cpu")
+    torch.manual_seed(1)
+    masks = model.masking(tensors, model.encoder.grid, model.likeness)
+    hidden = masks.hide_frequent.numpy()[np.repeat(np.arange(40), np.diff(tokens.offsets))]
+    stays = (masks.context[0] & masks.targets[0]).numpy()
+    assert stays.sum() > 20
+    left = held[number].astype(bool) & ~hidden
+    changed = number.copy()
+    for row in np.flatnonzero(stays):
+        (own,) = np.flatnonzero(left[row])  # one of two is hidden
+        changed[row] = pairs.index((own, own))
+
+    def predicted(of):
+        return model.predictor(model.encoder, of, model._context(of, masks, None), masks)["entities"]
+
+    expected = predicted(tensors)
+    found = predicted(replace(tokens, tags=changed).to("cpu"))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    moved = replace(tokens, tags=np.where(stays, (number % 3) + 1, number)).to("cpu")
+    assert (predicted(moved) - expected).abs().max() > 1e-2
+
+
+def test_likeness_is_the_cosine_of_texts_about_their_mean():
+    tokens = planted()
+    text = tokens.tag_sets[1 : FREQUENT + 1].astype(np.float64)  # a set of planted tokens is one tag
+    text -= text.mean(axis=0)
+    model = learner(tokens)
+    for i in range(FREQUENT):
+        for j in range(FREQUENT):
+            expected = text[i] @ text[j] / np.linalg.norm(text[i]) / np.linalg.norm(text[j])
+            assert model.likeness[i, j].item() == pytest.approx(expected, abs=1e-3)
+    assert "likeness" not in model.state_dict()  # it follows from the encoder
+    assert "encoder.frequent_text" in model.state_dict()
+
+
+@pytest.mark.parametrize("options", [{}, {"modalities": "GI"}, {"modalities": "I"}])
+def test_tokens_without_frequent_tags_and_encoders_without_tags_are_learned_from(options):
+    tokens = planted(side=2) if options else replace(planted(side=2), frequent=None)
+    model = learner(tokens, **options)
+    assert model.masking.chances["alike"] > 0
+    assert model.likeness.shape == (0, 0)
+    losses = train(model, tokens, 3)
+    assert all(np.isfinite(value) for row in losses for value in row.values())
+    assert losses[0]["prediction"] > 0
+
+
+def test_the_rank_is_that_of_the_means_as_a_share_of_their_width():
+    model, tokens = learner().eval(), planted(side=2)
+    with torch.no_grad():
+        means = model.encoder(tokens.to("cpu")).means
+    assert means.shape == (40, 2, 16)
+    with torch.no_grad():
+        shown = model.diagnose()
+    assert shown["spread"].item() == pytest.approx(means.flatten(1).std(dim=0).mean().item(), rel=1e-4)
+    assert shown["rank"].item() == pytest.approx(rank_about_zero(means.flatten(1)).item() / 32, rel=1e-4)
+    assert shown["rank"] <= 1
 
 
 def test_predictions_stand_beside_their_own_targets():
@@ -280,11 +347,12 @@ def test_evaluation_regions_are_kept_and_otherwise_the_last_batch():
 
 
 def test_the_paper_has_its_layers_and_as_many_parameters_as_its_settings_say():
-    tokens = planted(side=2)
+    tokens = replace(planted(side=2), frequent=None)
     model = JepaLearner.of(tokens, **{**GEOJEPA_PAPER, "targets": "stopgrad"})
     blocks = model.encoder.transformer.blocks
     assert [len(blocks), blocks[0].heads, blocks[0].rate] == [12, 8, 0.1]
     assert blocks[11].qkv.weight.shape == (3 * 384, 384)
+    assert (model.encoder.config["position"], model.encoder.frequent, model.encoder.region_dim) == ("added", 0, 769)
     assert blocks[11].up.weight.shape == (4 * 384, 384)
     assert len(model.predictor.transformer.blocks) == 4
     assert model.predictor.transformer.blocks[3].qkv.weight.shape == (3 * 192, 192)
@@ -323,6 +391,7 @@ def test_presets_are_those_of_the_defaults():
         ({"targets": "emma"}, "'emma'.*'ema'"),
         ({"regulariser": "barlow"}, "'barlow'"),
         ({"widht": 4}, "'widht'.*'width'"),
+        ({"frequent": 4}, "option of geojepa 'frequent'"),  # as many as the tokens have
         ({"stop_gradient": False}, "'ema' targets have no gradient"),
         ({"ema": (0.9, 1.1)}, "decays from 0 to 1"),
         ({"modality_dropout": 1.0}, "modality_dropout"),

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from graticule.encoders.region_encoder import RegionEncoder, region_encoder
+from graticule.encoders.region_encoder import RegionEncoder, region_encoder, token_widths
 from graticule.errors import DataError
 from graticule.evaluation.predictors import Array
 from graticule.evaluation.regions.probes import class_weights, group_folds
@@ -141,11 +141,7 @@ class Network(nn.Module):
     @classmethod
     def of(cls, tokens: Tokens, outputs: int, entities: bool, widths: Mapping[str, Any]) -> Network:
         """A new network for tokens like these (numpy); statistics are taken from them."""
-        of_tokens = {"tag_dim": tokens.tag_sets.shape[1], "geometry_dim": tokens.geometry.shape[1]}
-        of_tokens |= {"position_dim": tokens.position.shape[1]}
-        if tokens.patches is not None:
-            of_tokens |= {"patches": tokens.patches.shape[1], "patch_dim": tokens.patches.shape[2]}
-        encoder = region_encoder(**of_tokens, **widths)
+        encoder = region_encoder(**token_widths(tokens), **widths)
         encoder.fit_statistics(tokens)
         return cls(encoder, outputs, entities)
 

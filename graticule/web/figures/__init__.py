@@ -6,7 +6,7 @@
 from graticule.web.figures.by_task import paired_differences, partition_bars, score_dots
 from graticule.web.figures.curves import by_distance, degree_spectrum, few_shot_curves, semivariograms
 from graticule.web.figures.embeddings import critical_difference, similarity_matrix
-from graticule.web.figures.frame import Look, key, looks_of, png, sentence, svg
+from graticule.web.figures.frame import Look, key, looks_of, png, sentence, svg, webp
 from graticule.web.figures.maps import world_map
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "sentence",
     "similarity_matrix",
     "svg",
+    "webp",
     "world_map",
 ]
