@@ -42,6 +42,7 @@ from graticule.evaluation.regions.scores import Scores
 from graticule.files import digest_json
 from graticule.geo.region import Region
 from graticule.geo.tokens import Tokens
+from graticule.learners.jepa import GEOJEPA, REGULARISERS, TARGETS
 from graticule.runs.jepa import tag_table
 
 SIDES = ("europe", "rest")
@@ -66,6 +67,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "untrained TGI": {"jepa.modalities": "TGI", "steps": 0},
     **{f"geojepa {letters}": {"jepa.modalities": letters} for letters in COMBINATIONS},
 }
+ABLATIONS: dict[str, dict[str, Any]] = {  # of tags and geometry, one seed
+    f"geojepa TG, {targets} + {regulariser}": {
+        "jepa.modalities": "TG", "jepa.targets": targets, "jepa.regulariser": regulariser
+    }
+    for targets in TARGETS
+    for regulariser in REGULARISERS
+    if (targets, regulariser) != (GEOJEPA["targets"], GEOJEPA["regulariser"])
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,10 +188,14 @@ METHODS: dict[str, Fit] = {
     "TagPool, entities alone": tag_pool,
     "TagPool + geometry, entities alone": beside(tag_pool, geometry_pool),
     "Hex2Vec-style": skip_gram,
-    **{name: jepa(name) for name in RUNS},
+    **{name: jepa(name) for name in (*RUNS, *ABLATIONS)},
 }
 SEEDED = ("Hex2Vec-style", *RUNS)
-ALONE = (*RUNS, *(name for name in METHODS if name.endswith("alone")))  # entities without their region beside them
+ALONE = (
+    *RUNS,
+    *ABLATIONS,
+    *(name for name in METHODS if name.endswith("alone")),
+)  # entities without their region beside them
 
 
 def folder(runs: Path, name: str, side: str, seed: int) -> Path:
@@ -193,7 +206,13 @@ def folder(runs: Path, name: str, side: str, seed: int) -> Path:
 def train_one(maps: Path, runs: Path, name: str, side: str, seed: int) -> None:
     from graticule.runs import train
 
-    options = {"checkpoint_every": 50, "log_every": 10, "threads": 1, "jepa.patch_pixels": PATCH_PIXELS, **RUNS[name]}
+    options = {
+        "checkpoint_every": 50,
+        "log_every": 10,
+        "threads": 1,
+        "jepa.patch_pixels": PATCH_PIXELS,
+        **{**RUNS, **ABLATIONS}[name],
+    }
     train("geojepa", maps / side, to=folder(runs, name, side, seed), seed=seed, **options)
 
 
@@ -331,7 +350,8 @@ def main() -> None:
         (name, seed)
         for seed in asked.seeds
         for name in asked.methods
-        if name in RUNS and not all(store.done(name, seed, task) for task, store in stores.items())
+        if (name in RUNS or (name in ABLATIONS and seed == 0))
+        and not all(store.done(name, seed, task) for task, store in stores.items())
     ]
     jobs = [(name, side, str(seed)) for name, seed in lacking for side in SIDES]
     side_by_side("benchmarks.geojepa", [(*common, "--train", *job) for job in jobs], asked.workers)

@@ -118,7 +118,7 @@ def test_shapes(model, regions):
     assert whole.dtype == np.float32
     assert [part.shape for part in parts] == [(len(one), model.width) for one in some]
     assert np.isfinite(whole).all()
-    assert "regions 11-d, entities 8-d" in repr(model)
+    assert "regions 11-d, entities 16-d" in repr(model)
     for one, vector in zip(some, whole, strict=True):
         counted = [sum(tags.get(key) == value for tags in one.tags) for key, value in FREQUENT]
         np.testing.assert_allclose(vector[:3], np.log1p([len(one), *counted]), rtol=1e-6)

@@ -67,7 +67,7 @@ def test_a_run_is_a_model_of_maps(run, maps):
     for region, vector in zip(regions, vectors, strict=True):
         counts = [len(region), *(sum(tags.get(key) == value for tags in region.tags) for key, value in frequent)]
         np.testing.assert_allclose(vector[:501], np.log1p(counts + [0] * (501 - len(counts))), rtol=1e-6)
-    assert [part.shape for part in entities] == [(len(region), 16) for region in regions]
+    assert [part.shape for part in entities] == [(len(region), 32) for region in regions]
     assert np.isfinite(vectors).all()
     again, _ = graticule.load_map(run.folder).embed_regions(regions)
     np.testing.assert_array_equal(vectors, again)
@@ -117,7 +117,7 @@ def test_the_settings_of_the_paper_run_fifty_steps_and_go_on(maps, tmp_path, mon
         train("geojepa-paper", maps, to=tmp_path, steps=50, **options)
     model = train("geojepa-paper", maps, to=tmp_path, steps=50, **options)
     assert steps == [*range(31), *range(25, 50)]
-    assert (model.width, len(model.encoder.transformer.blocks)) == (384, 12)
+    assert (model.encoder.width, len(model.encoder.transformer.blocks)) == (384, 12)
     settings = model.about["settings"]
     assert (settings["beta2"], settings["last_learning_rate"], settings["last_weight_decay"]) == (0.95, 1e-6, 0.1)
 

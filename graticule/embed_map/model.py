@@ -43,7 +43,7 @@ class MapModel:
     @property
     def width(self) -> int:
         """Length of an entity's vector."""
-        return int(self.encoder.width)
+        return int(self.encoder.entity_dim)
 
     @property
     def image_pixels(self) -> int | None:

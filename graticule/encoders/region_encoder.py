@@ -28,7 +28,8 @@ Keep = tuple[Tensor, Tensor | None]  # (t,) entities and (n, m) patches that may
 class Encoded:
     """Vectors of the tokens that were seen, zeros for the others, and of the regions."""
 
-    entities: Tensor  # (t, width)
+    own: Tensor  # (t, width): entities by themselves, before attention
+    entities: Tensor  # (t, width): entities among all that was seen of their region
     patches: Tensor | None  # (n, m, width)
     means: Tensor  # (n, 1 or 2, width): of the tokens of entities, and of patches
     regions: Tensor  # (n, region_dim): what is counted, then the means
@@ -52,7 +53,8 @@ class RegionEncoder(nn.Module):
     position     "added" to the tokens, as in the paper, or in the queries and "keys" of attention alone, so that what
                  a token says, and the mean of a region, do not depend on where in the region it lies
 
-    The vector of a region is, where entities are tokens, log(1 + entities) and log(1 + count) of each frequent tag;
+    The vector of an entity is its token before attention, what it is by itself, beside that after it, what it is
+    among the others; `entity_dim` wide. The vector of a region is, where entities are tokens, log(1 + entities) and log(1 + count) of each frequent tag;
     then the mean of the entities and, apart, of the patches, so that 196 patches do not drown 30 entities (the paper
     pools all together, with the padding). The counts take no learning; the means are what is learned.
     """
@@ -100,6 +102,7 @@ class RegionEncoder(nn.Module):
         self.has_entities, self.has_patches = self.modalities != "I", "I" in self.modalities
         self.frequent = frequent if "T" in self.modalities else 0
         self.region_dim = width * (self.has_entities + self.has_patches) + self.has_entities * (1 + self.frequent)
+        self.entity_dim = 2 * width
         self.coordinate_dim = 4 * SCALES + position_dim - 2
         for name, dim in (("geometry", geometry_dim), ("position", position_dim - 2), ("patch", patch_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(dim))
@@ -211,7 +214,8 @@ class RegionEncoder(nn.Module):
         if self.has_patches:
             grids = self._spread(patches, cells, n * len(self.grid)).view(n, len(self.grid), self.width)
         regions = torch.cat([*counts, *means], dim=1)
-        return Encoded(self._spread(entities, rows, len(owner)), grids, torch.stack(means, dim=1), regions)
+        own, among = (self._spread(vectors, rows, len(owner)) for vectors in (said.to(self.dtype), entities))
+        return Encoded(own, among, grids, torch.stack(means, dim=1), regions)
 
     @property
     def dtype(self) -> torch.dtype:

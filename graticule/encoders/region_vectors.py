@@ -64,7 +64,7 @@ def saved(folder: Path) -> tuple[RegionTrunk, RegionEncoder, dict[str, Any]]:
 def encoded(
     trunk: RegionTrunk, encoder: RegionEncoder, regions: Sequence[Region], batch_tokens: int = BATCH_TOKENS
 ) -> tuple[Vectors, list[Vectors]]:
-    """Regions -> (n, dim) float32, and for each the (its entities, width) float32 in the order of its ids.
+    """Regions -> (n, dim) float32, and for each the (its entities, entity_dim) float32 in the order of its ids.
 
     At most `batch_tokens` tokens go through the encoder at once, a larger region alone. The vectors of a region
     do not depend on the others (beyond rounding). An encoder of images takes regions without one as not seen.
@@ -81,7 +81,7 @@ def encoded_tokens(
     if batch_tokens < 1:
         raise SettingError(f"batch_tokens must be at least 1, got {batch_tokens}.")
     whole = np.zeros((len(tokens), encoder.region_dim), dtype=np.float32)
-    parts: list[Vectors] = [np.zeros((0, encoder.width), dtype=np.float32)] * len(tokens)
+    parts: list[Vectors] = [np.zeros((0, encoder.entity_dim), dtype=np.float32)] * len(tokens)
     tokens = _with_patches(tokens, encoder)
     for rows in _batches(tokens.lengths, batch_tokens):
         entities, whole[rows] = _pass(encoder, tokens.take(rows))
@@ -100,7 +100,8 @@ def _with_patches(tokens: Tokens, encoder: RegionEncoder) -> Tokens:
 def _pass(encoder: RegionEncoder, tokens: Tokens) -> tuple[Vectors, Vectors]:
     with torch.inference_mode():
         found = encoder(tokens.to(next(encoder.parameters()).device))
-    return found.entities.float().cpu().numpy(), found.regions.float().cpu().numpy()
+    entities = torch.cat([found.own, found.entities], dim=1)
+    return entities.float().cpu().numpy(), found.regions.float().cpu().numpy()
 
 
 def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from graticule.errors import DataError, need
 from graticule.geo.coords import Points, from_unit_sphere, local_km, lonlat, unit_sphere
+from graticule.web.colouring import colour_space
 from graticule.web.page import (
     Floats,
     check_directions,
@@ -29,6 +30,7 @@ from graticule.web.page import (
 COMPONENTS = 48  # numbers kept of each vector
 UNIT_KM = 1e-4  # coordinates in the page are whole decimetres
 SIMPLIFIED_KM = 2e-4  # entities are drawn within 20 cm of their geometry
+SAME = 1e-9  # what components may differ by and still be one colour
 FARTHEST = 3.0  # standard deviations at which values are clipped for the colours
 POINT, LINE, AREA = 0, 1, 2
 
@@ -79,7 +81,7 @@ def write_region_map(
             f"The outline of a region must be a polygon; that of {ids[row]!r} is a {shapes[row].geom_type}."
         )
     centre = _centre(shapes)
-    regions = _layer_entry(ids, _in_km(shapes, centre), values)
+    regions = _layer_entry(ids, _in_km(shapes, centre), values, *_colours(values))
     data = {
         "unit_m": UNIT_KM * 1000,
         "regions": {**regions, "counts": None if counts is None else [int(count) for count in counts]},
@@ -92,7 +94,7 @@ def write_region_map(
 
 
 def three_colours(vectors: ArrayLike) -> NDArray[np.uint8]:
-    """(n, d) vectors -> (n, 3) red, green and blue of the page: components 1 to 3 of the standardised vectors.
+    """(n, d) vectors -> (n, 3) red, green and blue of regions: components 1 to 3 of the standardised vectors.
 
     Standardised values are clipped at three standard deviations, so that rare features do not take the components,
     and each component is stretched so that its 2nd and 98th percentile become 0 and 255. The same vectors give the
@@ -119,8 +121,27 @@ def _colours(vectors: Floats) -> tuple[NDArray[np.uint8], Floats]:
         low, high = percentiles(column, weights)
         if not high > low:
             low, high = column.min(), column.max()
-        colours[:, channel] = np.rint(255 * np.clip((column - low) / (high - low), 0, 1))
+        colours[:, channel] = _stretched(column, low, high)
     return colours, shares
+
+
+def entity_colours(vectors: ArrayLike, places_km: Points) -> NDArray[np.uint8]:
+    """(n, d) vectors and (n, 2) where they lie -> (n, 3) red, green and blue of the entities of a page.
+
+    Those of `colour_space`, of which each component is stretched from its least, 0, to its largest, 255; a component
+    in which nothing differs is 128.
+    """
+    values = number_table(vectors)
+    colours = np.full((len(values), 3), 128, dtype=np.uint8)
+    for channel, column in enumerate(colour_space(values, places_km).T if len(values) else ()):
+        low, high = column.min(), column.max()
+        if high > low + SAME * (1 + abs(low)):
+            colours[:, channel] = _stretched(column, low, high)
+    return colours
+
+
+def _stretched(column: Floats, low: float, high: float) -> Floats:
+    return np.asarray(np.rint(255 * np.clip((column - low) / (high - low), 0, 1)))
 
 
 def simple_parts(geometries: Sequence[Any] | Shapes) -> tuple[Shapes, NDArray[np.int64]]:
@@ -177,13 +198,16 @@ def _entities_entry(entities: EntityLayer, centre: Points) -> dict[str, Any]:
         [-shapely.area(shapes), shapely.get_dimensions(shapes) != AREA, shapely.get_dimensions(shapes) == 0]
     )
     labels = None if entities.labels is None else [entities.labels[i] for i in order]
-    entry = _layer_entry([entities.ids[i] for i in order], shapes[order], values[order])
+    colours = entity_colours(values[order], shapely.get_coordinates(shapely.centroid(shapes[order])))
+    entry = _layer_entry([entities.ids[i] for i in order], shapes[order], values[order], colours)
     return {**entry, "labels": names_entry(labels), "counts": None}
 
 
-def _layer_entry(ids: Sequence[str], shapes_km: Shapes, vectors: Floats) -> dict[str, Any]:
+def _layer_entry(
+    ids: Sequence[str], shapes_km: Shapes, vectors: Floats, colours: NDArray[np.uint8], shares: Sequence[float] = ()
+) -> dict[str, Any]:
+    """`shares`: of the variance that colours show, where they are principal components."""
     scores = quantise(vectors, np.full(len(vectors), 1 / len(vectors)), COMPONENTS)
-    colours, shares = _colours(vectors)
     return {
         **scores_entry(scores),
         "count": len(vectors),

@@ -20,8 +20,10 @@ function showLayer() {
   showScale();
   if (showLayer.shown === layer) return;
   showLayer.shown = layer;
-  $("#layer").textContent = `Each ${layer === page.regions ? "region" : "entity"} has the colour of its vector: principal `
-    + "components of the standardised vectors drawn as red, green and blue.";
+  $("#layer").textContent = layer === page.regions
+    ? "Each region has the colour of its vector: principal components of the standardised vectors drawn as red, green and blue."
+    : "Each entity has the colour of what its vector says beside its surroundings: these are scaled down, and like entities "
+      + "are laid out side by side in three dimensions, drawn as red, green and blue.";
   $("#channels").replaceChildren(...["red", "green", "blue"].slice(0, layer.colour_shares.length).map((channel, i) => {
     const item = element("li"), end = (value) => `rgb(${muted([0, 1, 2].map((c) => (c === i ? value : 0.5)))})`;
     item.append(element("i", "", { style: `background: linear-gradient(90deg, ${end(0)}, ${end(1)})` }),

@@ -108,6 +108,18 @@ def test_order_of_entities_does_not_count_for_a_region_and_is_kept_for_entities(
     close(found.entities, expected.entities[order])
 
 
+@pytest.mark.parametrize("position", ["keys", "added"])
+def test_what_an_entity_is_by_itself_does_not_depend_on_its_region_nor_on_its_place(position):
+    model, tokens = encoder(position=position), planted(side=2).to("cpu")
+    some = torch.arange(len(tokens.tags)) % 2 == 0
+    moved = replace(tokens, position=-tokens.position, geometry=torch.where(some[:, None], tokens.geometry, 0.5))
+    found, other = model(tokens), model(moved)
+    torch.testing.assert_close(found.own[some], other.own[some])
+    assert (found.own[~some] - other.own[~some]).abs().amax(dim=1).min() > 1e-4
+    assert (found.entities[some] - other.entities[some]).abs().amax() > 1e-3
+    assert model.entity_dim == found.own.shape[1] + found.entities.shape[1]
+
+
 def test_mean_equals_the_naive_loop():
     values, owner = torch.randn(6, 2), torch.tensor([0, 0, 0, 2, 2, 3])
     found = mean(values, owner, 5)

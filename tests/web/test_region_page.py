@@ -15,7 +15,8 @@ from graticule.errors import DataError
 from graticule.geo.coords import great_circle_km, local_km
 
 shapely = pytest.importorskip("shapely", reason="shapely is not installed")
-from graticule.web.region_page import EntityLayer, three_colours, write_region_map  # noqa: E402
+from graticule.geo.coords import local_km  # noqa: E402
+from graticule.web.region_page import EntityLayer, entity_colours, three_colours, write_region_map  # noqa: E402
 
 RNG = np.random.default_rng(0)
 
@@ -138,6 +139,15 @@ def test_colours_of_what_is_no_table_of_numbers_are_refused(vectors):
         three_colours(vectors)
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_few_entities_and_those_without_difference_have_colours(count):
+    places_km = RNG.normal(size=(count, 2))
+    assert (entity_colours(np.ones((count, 4)), places_km) == 128).all()
+    colours = entity_colours(RNG.normal(size=(count, 4)), places_km)
+    assert colours.shape == (count, 3)
+    assert len(np.unique(colours, axis=0)) == count
+
+
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +191,11 @@ def test_entities_are_ordered_from_large_areas_to_points_and_keep_their_rows(tmp
     order = [int(identity[4:]) for identity in entry["ids"]]
     labels = np.array(entry["labels"]["labels"])[unpacked(entry["labels"]["rows"], "<u4")]
     assert labels.tolist() == [layer.labels[i] for i in order]
-    np.testing.assert_array_equal(unpacked(entry["colours"], "u1").reshape(-1, 3), three_colours(layer.vectors)[order])
+    places = shapely.get_coordinates([layer.geometries[i].centroid for i in order])
+    expected = entity_colours(layer.vectors[order], local_km(places, np.array([[11.5225, 48.1025]])))
+    np.testing.assert_array_equal(unpacked(entry["colours"], "u1").reshape(-1, 3), expected)
+    assert len(np.unique(expected, axis=0)) == 6
+    assert entry["colour_shares"] == []
     np.testing.assert_allclose(page_cosines(entry), cosines(layer.vectors[order]), atol=0.02)
     shapes = shapes_of(entry["shapes"], data["unit_m"])
     assert [[kind for kind, _ in parts] for parts in shapes] == [[2, 2], [2], [1], [0], [0, 0], [0, 0]]

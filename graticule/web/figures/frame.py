@@ -168,7 +168,7 @@ def png(figure: Figure) -> bytes:
 
 def webp(figure: Figure) -> bytes:
     """The figure as a small WebP file for a page, byte for byte the same each time."""
-    return _saved(figure, "webp", WEBP_DPI, None, pil_kwargs={"quality": WEBP_QUALITY, "method": 6})
+    return _saved(figure, "webp", WEBP_DPI, None, pil_kwargs={"quality": WEBP_QUALITY, "method": 4})
 
 
 def _saved(figure: Figure, kind: str, dpi: int, metadata: dict[str, Any] | None, **options: Any) -> bytes:
