@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.errors import DataError
+from graticule.errors import DataError, need
 from graticule.geo.coords import Points
 from graticule.web.page import principal_components
 
@@ -21,10 +21,10 @@ LEAST_ENTITIES = 5  # of a square whose mean says something of the surroundings
 RIDGE = 0.03  # of the mean variance between squares: no direction is stretched without bound
 CENTRES = 400  # of like entities, which are laid out; entities go between them
 SAMPLE = 8192  # entities that the centres are sought in
-ROUNDS = 4  # of k-means
+ROUNDS = 10  # of k-means
 BETWEEN = 4  # centres that an entity goes between
 PERPLEXITY = 20.0
-STEPS, EARLY_STEPS, EARLY = 200, 80, 12.0  # of t-SNE
+STEPS = 400  # of t-SNE
 TINY = 1e-12
 
 Floats = NDArray[np.floating[Any]]
@@ -59,47 +59,28 @@ def without_surroundings(vectors: Floats, places_km: Points) -> Floats:
 
 
 def centres(vectors: Floats, most: int) -> Floats:
-    """(m, d) means of like vectors, at most so many: k-means from seeds far apart (k-means++), on a sample."""
-    rng = np.random.default_rng(0)
-    some = vectors[np.sort(rng.permutation(len(vectors))[:SAMPLE])]
-    found = _seeds(some, most, rng)
-    for _ in range(ROUNDS):
-        nearest = _squares(some, found).argmin(axis=1)
-        counts = np.bincount(nearest, minlength=len(found))
-        order = np.argsort(nearest, kind="stable")
-        full = counts > 0
-        sums = np.add.reduceat(some[order], (counts.cumsum() - counts)[full], axis=0)
-        found[full] = sums / counts[full, None]
-    return found
-
-
-def _seeds(vectors: Floats, most: int, rng: np.random.Generator) -> Floats:
-    """Rows, each drawn by its squared distance to those drawn before (Arthur & Vassilvitskii 2007)."""
-    rows = [0]
-    far = np.square(vectors - vectors[0]).sum(axis=1)
-    while len(rows) < most and far.max() > TINY:
-        rows.append(min(int(np.searchsorted(far.cumsum(), rng.random() * far.sum(), side="right")), len(far) - 1))
-        far = np.minimum(far, np.square(vectors - vectors[rows[-1]]).sum(axis=1))
-    return vectors[rows]
+    """(m, d) means of like vectors, at most so many: k-means on a sample."""
+    some = vectors[np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])]
+    count = min(most, len(np.unique(some, axis=0)))
+    means = need("sklearn.cluster", "train").KMeans(count, n_init=1, max_iter=ROUNDS, random_state=0).fit(some)
+    return np.asarray(means.cluster_centers_)
 
 
 def laid_out(vectors: Floats) -> Floats:
     """(m, d) vectors -> (m, 3), so that those alike lie side by side (t-SNE, van der Maaten & Hinton 2008)."""
-    if len(vectors) < 3:
-        return _principal(vectors)
-    near = _affinities(vectors)
     start = _principal(vectors)
-    place = 1e-2 * start / max(start.std(), TINY)
-    speed, rate = np.zeros_like(place), len(vectors) / 3
-    for step in range(STEPS):
-        early = step < EARLY_STEPS
-        kernel = 1 / (1 + _squares(place, place))
-        np.fill_diagonal(kernel, 0)
-        pull = ((EARLY if early else 1.0) * near - kernel / max(kernel.sum(), TINY)) * kernel
-        slope = 4 * (pull.sum(axis=1)[:, None] * place - pull @ place)
-        speed = (0.5 if early else 0.8) * speed - (rate / 4 if early else rate) * slope
-        place = place + speed
-    return _principal(place)
+    if len(vectors) < 4:
+        return start
+    layout = need("sklearn.manifold", "train").TSNE(
+        3,
+        perplexity=min(PERPLEXITY, (len(vectors) - 1) / 3),
+        learning_rate=len(vectors) / 12,
+        init=(1e-2 * start / max(start.std(), TINY)).astype(np.float32),
+        method="exact",
+        max_iter=STEPS,
+        random_state=0,
+    )
+    return _principal(layout.fit_transform(vectors))
 
 
 def between(vectors: Floats, known: Floats, placed: Floats) -> Floats:
@@ -113,22 +94,6 @@ def between(vectors: Floats, known: Floats, placed: Floats) -> Floats:
         weights /= weights.sum(axis=1, keepdims=True)
         out[start : start + SAMPLE] = (placed[rows] * weights[:, :, None]).sum(axis=1)
     return out
-
-
-def _affinities(vectors: Floats) -> Floats:
-    """(m, m) symmetric shares: of each row a Gaussian of the perplexity."""
-    apart = _squares(vectors, vectors)
-    np.fill_diagonal(apart, np.inf)
-    apart -= apart.min(axis=1, keepdims=True)
-    low, high = np.full(len(apart), -40.0), np.full(len(apart), 40.0)
-    target = np.log(min(PERPLEXITY, max(1.0, (len(vectors) - 1) / 3)))
-    for _ in range(40):
-        middle = (low + high) / 2  # of the logarithm of the Gaussian's sharpness
-        shares = np.exp(-apart * np.exp(middle)[:, None])
-        shares /= shares.sum(axis=1, keepdims=True)
-        entropy = -(shares * np.log(shares + 1e-300)).sum(axis=1)
-        low, high = np.where(entropy > target, middle, low), np.where(entropy > target, high, middle)
-    return np.asarray((shares + shares.T) / (2 * len(shares)))
 
 
 def _squares(a: Floats, b: Floats) -> Floats:

@@ -81,7 +81,8 @@ def write_region_map(
             f"The outline of a region must be a polygon; that of {ids[row]!r} is a {shapes[row].geom_type}."
         )
     centre = _centre(shapes)
-    regions = _layer_entry(ids, _in_km(shapes, centre), values, *_colours(values))
+    colours, shares = _colours(values)
+    regions = _layer_entry(ids, _in_km(shapes, centre), values, colours, shares.tolist())
     data = {
         "unit_m": UNIT_KM * 1000,
         "regions": {**regions, "counts": None if counts is None else [int(count) for count in counts]},

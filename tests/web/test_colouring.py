@@ -58,7 +58,7 @@ def test_means_of_squares_vary_by_one_at_most_in_every_direction():
 
 def test_centres_are_the_means_of_what_is_nearest_to_them():
     vectors = np.concatenate([np.full((40, 2), 9.0), np.zeros((400, 2)), np.full((5, 2), -7.0)])
-    np.testing.assert_allclose(sorted(colouring.centres(vectors, 50).tolist()), [[-7, -7], [0, 0], [9, 9]])
+    np.testing.assert_allclose(sorted(colouring.centres(vectors, 50).tolist()), [[-7, -7], [0, 0], [9, 9]], atol=1e-12)
 
 
 def test_entities_lie_between_the_centres_that_they_are_like():

@@ -15,7 +15,6 @@ from graticule.errors import DataError
 from graticule.geo.coords import great_circle_km, local_km
 
 shapely = pytest.importorskip("shapely", reason="shapely is not installed")
-from graticule.geo.coords import local_km  # noqa: E402
 from graticule.web.region_page import EntityLayer, entity_colours, three_colours, write_region_map  # noqa: E402
 
 RNG = np.random.default_rng(0)
