@@ -36,11 +36,11 @@ NOTE = f"""# Land uses told apart by the colours of a map page
 
 `python -m benchmarks.maps DATA MAPS && python -m benchmarks.land_use MAPS RUN`
 
-RUN is a GeoJEPA of tags and geometry trained on the extracts of Europe (`geojepa TG`, seed 0), Liechtenstein among them;
-no label of land use was used but the tags that it reads. Areas: {", ".join(CLASSES)}, so many of each. Balanced accuracy
-of the {NEIGHBOURS} nearest, {FOLDS} folds: by the three colours of the page, by three principal components as colours, by the
-entity vectors, by these without their surroundings, by tags one by one. The size of the squares whose differences are
-scaled down was chosen on Bogota.
+RUN is a GeoJEPA of tags and geometry trained on the extracts of Europe (`geojepa TG`, seed 0), Liechtenstein among
+them; no label of land use was used but the tags that it reads. Areas: {", ".join(CLASSES)}, so many of
+each. Balanced accuracy of the {NEIGHBOURS} nearest, {FOLDS} folds: by the three colours of the page, by three principal
+components as colours, by the entity vectors, by these without their surroundings, by tags one by one. The size of the
+squares whose differences are scaled down was chosen on Bogota.
 
 """
 HEADER = ("City", "Areas", "Colours", "Principal components", "Vectors", "Without surroundings", "Tags")
