@@ -38,6 +38,7 @@ from graticule.geo.placed import Placed
 from graticule.geo.region import Region
 from graticule.geo.tokens import Tokens
 from graticule.learners.jepa import GEOJEPA, JepaLearner
+from graticule.recipes import JEPA_RECIPES
 from graticule.training.trainer import Phase, Schedule, fit
 
 CELLS, PIXELS, PATCH_PIXELS = "slippy:20", 128, 16  # tiles of 34 m, pixels of 26 cm, patches of 4.2 m
@@ -109,7 +110,9 @@ class Exam:
             for tags in region.tags:
                 for key, value in tags.items():
                     counts[f"{key}={value}"] = counts.get(f"{key}={value}", 0) + 1
-        return RegionTrunk(TagTable.build(counts, trunk("sentence"), 128), PATCH_PIXELS)
+        return RegionTrunk(
+            TagTable.build(counts, trunk("sentence"), 128), PATCH_PIXELS, JEPA_RECIPES["geojepa"]["frequent"]
+        )
 
     @cached_property
     def pixels(self) -> list[np.ndarray]:
@@ -194,7 +197,7 @@ def encoded(learner: JepaLearner, tokens: Tokens) -> tuple[np.ndarray, list[np.n
             part = tokens.take(rows)
             found = learner.encoder(part.to("cpu"))
             regions.append(found.regions.numpy())
-            entities += np.split(found.entities.numpy(), part.offsets[1:-1])
+            entities += np.split(torch.cat([found.own, found.entities], dim=1).numpy(), part.offsets[1:-1])
             if found.patches is not None:
                 owner = np.repeat(np.arange(len(part)), np.diff(part.offsets))
                 at = found.patches.numpy()[owner, patch_at(part.position, found.patches.shape[1])]

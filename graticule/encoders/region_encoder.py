@@ -54,9 +54,10 @@ class RegionEncoder(nn.Module):
                  a token says, and the mean of a region, do not depend on where in the region it lies
 
     The vector of an entity is its token before attention, what it is by itself, beside that after it, what it is
-    among the others; `entity_dim` wide. The vector of a region is, where entities are tokens, log(1 + entities) and log(1 + count) of each frequent tag;
-    then the mean of the entities and, apart, of the patches, so that 196 patches do not drown 30 entities (the paper
-    pools all together, with the padding). The counts take no learning; the means are what is learned.
+    among the others; `entity_dim` wide. The vector of a region is, where entities are tokens, log(1 + entities) and
+    log(1 + count) of each frequent tag; then the mean of the entities after attention and, apart, of the patches, so
+    that 196 patches do not drown 30 entities (the paper pools all together, with the padding). The counts take no
+    learning; the means are what is learned.
     """
 
     geometry_mean: Tensor
