@@ -48,6 +48,7 @@ class RegionTrunk:
         geometry, position = self.shape_rows(contents)
         every = list(chain.from_iterable(region.tags for region in contents))
         tags, tag_sets = self.tag_rows(every)
+        _, first = np.unique(tags, return_index=True)  # one entity of each set, in the order of the sets
         seen_patches = patches(contents, self.patch_pixels)
         return Tokens(
             offsets=np.cumsum([0, *(len(region) for region in contents)], dtype=np.int64),
@@ -55,7 +56,7 @@ class RegionTrunk:
             geometry=geometry,
             position=position,
             tag_sets=tag_sets,
-            frequent=self.tags.held(every, self.frequent) if self.frequent else None,
+            frequent=self.tags.held([every[i] for i in first], self.frequent) if self.frequent else None,
             patches=None if seen_patches is None else seen_patches[0],
             seen=None if seen_patches is None else seen_patches[1],
         )
