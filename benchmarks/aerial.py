@@ -197,7 +197,7 @@ def encoded(learner: JepaLearner, tokens: Tokens) -> tuple[np.ndarray, list[np.n
             part = tokens.take(rows)
             found = learner.encoder(part.to("cpu"))
             regions.append(found.regions.numpy())
-            entities += np.split(torch.cat([found.own, found.entities], dim=1).numpy(), part.offsets[1:-1])
+            entities += np.split(found.vectors.numpy(), part.offsets[1:-1])
             if found.patches is not None:
                 owner = np.repeat(np.arange(len(part)), np.diff(part.offsets))
                 at = found.patches.numpy()[owner, patch_at(part.position, found.patches.shape[1])]

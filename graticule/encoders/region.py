@@ -48,7 +48,6 @@ class RegionTrunk:
         geometry, position = self.shape_rows(contents)
         every = list(chain.from_iterable(region.tags for region in contents))
         tags, tag_sets = self.tag_rows(every)
-        _, first = np.unique(tags, return_index=True)  # one entity of each set, in the order of the sets
         seen_patches = patches(contents, self.patch_pixels)
         return Tokens(
             offsets=np.cumsum([0, *(len(region) for region in contents)], dtype=np.int64),
@@ -56,7 +55,7 @@ class RegionTrunk:
             geometry=geometry,
             position=position,
             tag_sets=tag_sets,
-            frequent=self.tags.held([every[i] for i in first], self.frequent) if self.frequent else None,
+            frequent=self._held(every, tags) if self.frequent else None,
             patches=None if seen_patches is None else seen_patches[0],
             seen=None if seen_patches is None else seen_patches[1],
         )
@@ -64,6 +63,11 @@ class RegionTrunk:
     def tag_rows(self, tags: Sequence[Mapping[str, str]]) -> tuple[NDArray[np.int64], Float32]:
         """Tags of t entities -> Tokens.tags (t,) and Tokens.tag_sets (s, d)."""
         return self.tags.sums(tags)
+
+    def _held(self, every: Sequence[Mapping[str, str]], rows: NDArray[np.int64]) -> Float32:
+        """Tokens.frequent (s, frequent), from one entity of each set, in the order of the sets."""
+        _, first = np.unique(rows, return_index=True)
+        return self.tags.held([every[i] for i in first], self.frequent)
 
     def shape_rows(self, regions: Sequence[Region]) -> tuple[Float32, Float32]:
         """Tokens.geometry (t, SHAPE_DIM) and Tokens.position (t, POSITION_DIM) of all entities of n regions."""

@@ -34,6 +34,11 @@ class Encoded:
     means: Tensor  # (n, 1 or 2, width): of the tokens of entities, and of patches
     regions: Tensor  # (n, region_dim): what is counted, then the means
 
+    @property
+    def vectors(self) -> Tensor:
+        """(t, entity_dim) of the entities: by themselves, beside what they are among the others."""
+        return torch.cat([self.own, self.entities], dim=1)
+
 
 class RegionEncoder(nn.Module):
     """A transformer over the entities and image patches of a region (GeoJEPA, arXiv 2503.05774, section 3).
@@ -285,18 +290,12 @@ class RegionEncoder(nn.Module):
         return values if len(rows) == total else values.new_zeros(total, self.width).index_copy(0, rows, values)
 
     def _check(self, tokens: Tokens) -> None:
-        expected = {name: self.config[name] for name in ("tag_dim", "geometry_dim", "position_dim")}
-        found = {"tag_dim": tokens.tag_sets, "geometry_dim": tokens.geometry, "position_dim": tokens.position}
-        widths = {name: values.shape[1] for name, values in found.items()}
-        if self.frequent:
-            expected |= {"frequent": self.frequent}
-            widths |= {"frequent": 0 if tokens.frequent is None else tokens.frequent.shape[1]}
-        if self.has_patches:
-            expected |= {name: self.config[name] for name in ("patches", "patch_dim")}
-            shape = (0, 0, 0) if tokens.patches is None else tokens.patches.shape
-            widths |= {"patches": shape[1], "patch_dim": shape[2]}
-        if widths != expected:
-            raise DataError(f"Expected tokens of {expected}, got {widths}.")
+        names = ["tag_dim", "geometry_dim", "position_dim"]
+        names += ["frequent"] * bool(self.frequent) + ["patches", "patch_dim"] * self.has_patches
+        expected, found = {name: self.config[name] for name in names}, token_widths(tokens)
+        got = {name: found.get(name, 0) for name in names}
+        if got != expected:
+            raise DataError(f"Expected tokens of {expected}, got {got}.")
 
 
 def region_encoder(**config: Any) -> RegionEncoder:

@@ -100,8 +100,7 @@ def _with_patches(tokens: Tokens, encoder: RegionEncoder) -> Tokens:
 def _pass(encoder: RegionEncoder, tokens: Tokens) -> tuple[Vectors, Vectors]:
     with torch.inference_mode():
         found = encoder(tokens.to(next(encoder.parameters()).device))
-    entities = torch.cat([found.own, found.entities], dim=1)
-    return entities.float().cpu().numpy(), found.regions.float().cpu().numpy()
+    return found.vectors.float().cpu().numpy(), found.regions.float().cpu().numpy()
 
 
 def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:

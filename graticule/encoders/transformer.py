@@ -93,21 +93,12 @@ class Transformer(nn.Module):
         if len(x) == 0:
             return x
         order, buckets = plan(groups)
-        ordered = x.index_select(0, order)
-        places: list[Tensor | None] = [None] * len(buckets)
-        if where is not None:
-            sorted_places = where.index_select(0, order)
-            places = [sorted_places[bucket.tokens] for bucket in buckets]
-        done = torch.cat(
-            [
-                self._bucket(ordered[bucket.tokens], bucket, layers, place)
-                for bucket, place in zip(buckets, places, strict=True)
-            ]
-        )
+        ordered, places = x.index_select(0, order), None if where is None else where.index_select(0, order)
+        done = torch.cat([self._bucket(ordered, places, bucket, layers) for bucket in buckets])
         return done.index_select(0, torch.empty_like(order).scatter_(0, order, torch.arange(len(x), device=x.device)))
 
-    def _bucket(self, x: Tensor, bucket: Bucket, layers: int, where: Tensor | None) -> Tensor:
-        outputs = []
+    def _bucket(self, ordered: Tensor, places: Tensor | None, bucket: Bucket, layers: int) -> Tensor:
+        x, where, outputs = ordered[bucket.tokens], None if places is None else places[bucket.tokens], []
         for block in self.blocks:
             x = block(x, bucket, where)
             outputs.append(x)

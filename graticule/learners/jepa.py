@@ -119,8 +119,8 @@ class JepaLearner(Learner):
         self.variance_weight, self.target_layers, self.stop_gradient = variance_weight, target_layers, stop_gradient
         self.modality_dropout, self.cross_modal, self.max_tokens = modality_dropout, cross_modal, max_tokens
         self.masking = Masking(dict(masks), encoder.modalities, target_share, least_context)
-        text = encoder.frequent_text - encoder.frequent_text.mean(dim=0)
-        self.register_buffer("likeness", normalize(text, dim=1) @ normalize(text, dim=1).T, persistent=False)
+        text = normalize(encoder.frequent_text - encoder.frequent_text.mean(dim=0), dim=1)
+        self.register_buffer("likeness", text @ text.T, persistent=False)
         self.targets = targets
         self.predictor = Predictor(
             encoder, predictor_width, predictor_depth, predictor_heads or int(encoder.config["heads"])
