@@ -79,24 +79,22 @@ class Masking:
         `likeness` (frequent, frequent) are the cosines of the texts of the frequent tags.
         """
         items = _Items.of(tokens, grid, self.modalities)
-        held = shown = None
-        if likeness is not None and len(likeness) and "T" in self.modalities and self.chances.get("alike"):
-            held = tokens.frequent.to(likeness.dtype).index_select(0, tokens.tags)
-            shown = held.new_zeros(items.n, len(likeness)).index_add(0, items.owner[: len(held)], held) > 0
-        kinds = self._kinds(items, shown)
+        owner = items.owner[: len(tokens.tags)]
+        if likeness is None or "T" not in self.modalities or not self.chances.get("alike"):
+            likeness = grid.new_zeros(0, 0)
+        held = tokens.frequent[tokens.tags] > 0 if len(likeness) else owner.new_zeros(len(owner), 0, dtype=torch.bool)
+        shown = grid.new_zeros(items.n, len(likeness)).index_add(0, owner, held.to(grid.dtype)) > 0
+        kinds = self._kinds(items, shown.any(dim=1))
         random, area, modality, attribute, alike = (kinds == number for number in range(len(KINDS)))
         wanted = torch.ones_like(items.patch)
         wanted &= ~area[items.owner] | self._boxed(items)
         hide_patches = torch.rand(items.n, device=kinds.device) < 0.5
         wanted &= ~modality[items.owner] | (items.patch == hide_patches[items.owner])
         wanted &= ~attribute[items.owner] | ~items.patch
-        hide_frequent, left = None, torch.zeros_like(items.there)
-        if held is not None and shown is not None and likeness is not None:
-            hide_frequent = self._alike(shown, likeness) & alike[:, None]
-            lost = (held * hide_frequent[items.owner[: len(held)]]).any(dim=1)
-            left[: len(held)] = (held * ~hide_frequent[items.owner[: len(held)]]).any(dim=1)
-            wanted[: len(held)] &= ~alike[items.owner[: len(held)]] | lost
-            wanted &= ~alike[items.owner] | ~items.patch
+        hide_frequent = self._alike(shown, likeness) & alike[:, None]
+        hidden = hide_frequent[owner]
+        lost, left = (items.of_entities(part.any(dim=1)) for part in (held & hidden, held & ~hidden))
+        wanted &= ~alike[items.owner] | lost
         wanted &= items.there
 
         most = items.count - (self.least_context * items.count).ceil().clamp(min=1)
@@ -107,14 +105,13 @@ class Masking:
         target = items.rank(wanted) < number[items.owner]
         context = items.there & (~target | attribute[items.owner] | (alike[items.owner] & left))
         hide_tags, hide_geometry = self._attributes(target & context & attribute[items.owner])
-        entities = len(tokens.tags)
-        hidden = hide_tags[:entities], hide_geometry[:entities]
-        return Masks(kinds, items.split(context), items.split(target), *hidden, hide_frequent)
+        attributes = hide_tags[: len(owner)], hide_geometry[: len(owner)]
+        known = hide_frequent if len(likeness) else None
+        return Masks(kinds, items.split(context), items.split(target), *attributes, known)
 
-    def _kinds(self, items: _Items, shown: Tensor | None) -> Tensor:
+    def _kinds(self, items: _Items, tagged: Tensor) -> Tensor:
         several, entities, patches = items.count > 1, items.entities > 0, items.count > items.entities
-        tagged = torch.zeros_like(several) if shown is None else several & shown.any(dim=1)
-        possible = torch.stack([several, several, entities & patches, entities, tagged], dim=1)
+        possible = torch.stack([several, several, entities & patches, entities, several & tagged], dim=1)
         chances = possible * torch.tensor([self.chances.get(k, 0.0) for k in KINDS], device=possible.device)
         asked = chances.sum(dim=1) > 0
         kinds = torch.multinomial(torch.where(asked[:, None], chances, 1.0), 1).squeeze(1) if items.n else items.count
@@ -122,12 +119,14 @@ class Masking:
 
     def _alike(self, shown: Tensor, likeness: Tensor) -> Tensor:
         """(n, frequent) tags that are hidden: some of those shown, and those alike; nothing where none is shown."""
+        if not shown.numel():
+            return shown
         some = shown.any(dim=1)
         chances = torch.where(some[:, None], shown.float(), 1.0)
         number = torch.randint(1, self.tags + 1, some.shape, device=some.device)
         least = self.alike[0] + (self.alike[1] - self.alike[0]) * torch.rand(some.shape, device=some.device)
         hidden = torch.zeros_like(shown)
-        for turn in range(self.tags if len(shown) else 0):
+        for turn in range(self.tags):
             drawn = torch.multinomial(chances, 1).squeeze(1)
             like = (likeness[drawn] >= least[:, None]).scatter(1, drawn[:, None], True)
             hidden |= like & (turn < number)[:, None]
@@ -184,6 +183,10 @@ class _Items:
         """Place of each item in a random order of its region: first the wanted ones, last those that are not there."""
         score = torch.rand(len(wanted), device=wanted.device) + (~wanted).float() + 2 * (~self.there).float()
         return rank(score, self.owner, self.n)
+
+    def of_entities(self, values: Tensor) -> Tensor:
+        """(t,) bool of entities -> the same of all items, false for patches."""
+        return torch.cat([values, torch.zeros_like(self.patch[len(values) :])])
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
         entities, patches = values[~self.patch], values[self.patch]
