@@ -13,194 +13,48 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks import geojepa_table
+from benchmarks.geojepa_methods import (
+    ABLATIONS,
+    ALONE,
+    EVERY,
+    INSIDE,
+    METHODS,
+    PATCH_PIXELS,
+    RUNS,
+    SEEDED,
+    SEEDS,
+    SUPERVISED,
+    TRAINED,
+    Embed,
+    Side,
+    Vectors,
+    folder,
+)
 from benchmarks.maps import HEXAGON_CITIES, cities, some
 from benchmarks.running import side_by_side
-from graticule.data.store import open_dataset
-from graticule.embed import load
-from graticule.embed_map import load_map
-from graticule.encoders.region import RegionTrunk
-from graticule.encoders.region_vectors import encoded_tokens
-from graticule.encoders.tags import TagTable
 from graticule.evaluation.regions import baselines
 from graticule.evaluation.regions.answers import EntityTask, RegionTask, entity_rows, region_labels
 from graticule.evaluation.regions.cities import one_city_out
 from graticule.evaluation.regions.entity_tasks import ENTITY_TASKS
-from graticule.evaluation.regions.hex2vec import hex2vec
 from graticule.evaluation.regions.labels import BESIDE_MAPS, EXTERNAL, Joined
-from graticule.evaluation.regions.places import centres
 from graticule.evaluation.regions.probes import Sample, score_cities
 from graticule.evaluation.regions.region_tasks import REGION_TASKS
 from graticule.evaluation.regions.results import ResultStore
 from graticule.evaluation.regions.scores import Scores
-from graticule.files import digest_json
+from graticule.evaluation.regions.supervised import Labelled, score_supervised
 from graticule.geo.region import Region
 from graticule.geo.tokens import Tokens
-from graticule.learners.jepa import GEOJEPA, REGULARISERS, TARGETS
-from graticule.runs.jepa import tag_table
 
 SIDES = ("europe", "rest")
 MOST_REGIONS, MOST_ENTITIES = 150, 500  # of a city
 POPULATION_CITIES, LEAST_CELLS = ("liechtenstein", "munich", "sophia-antipolis", "wildau"), 8
 NO_BUILDINGS = ("porto-alegre",)  # an extract of roads alone
 NO_NIGHT_LIGHT = ("north-bayreuth", "porto-alegre")
-SEEDS = (0, 1, 2)
 SCORES = Path("docs/results/geojepa")
-PATCH_PIXELS = 4  # of the windows of Blue Marble: 16 tokens
-
-TOKENS: dict[tuple[str, int], Tokens] = {}  # of the regions of an exam: all runs of a side read the same
-
-Cities = Mapping[str, Sequence[Region]]
-Vectors = tuple[np.ndarray, list[np.ndarray] | None]  # of regions, and of the entities of each
-Embed = Callable[[Sequence[Region]], Vectors]
-Fit = Callable[["Side", Cities], Embed]  # from one side's training cities, as the task shows them
-
-COMBINATIONS = ("T", "G", "I", "TG", "TI", "GI", "TGI")
-RUNS: dict[str, dict[str, Any]] = {
-    "untrained TG": {"jepa.modalities": "TG", "steps": 0},
-    "untrained TGI": {"jepa.modalities": "TGI", "steps": 0},
-    **{f"geojepa {letters}": {"jepa.modalities": letters} for letters in COMBINATIONS},
-}
-ABLATIONS: dict[str, dict[str, Any]] = {  # of tags and geometry, one seed
-    f"geojepa TG, {targets} + {regulariser}": {
-        "jepa.modalities": "TG", "jepa.targets": targets, "jepa.regulariser": regulariser
-    }
-    for targets in TARGETS
-    for regulariser in REGULARISERS
-    if (targets, regulariser) != (GEOJEPA["targets"], GEOJEPA["regulariser"])
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Side:
-    """Where a method may learn: one half of the world."""
-
-    name: str
-    maps: Path
-    runs: Path
-    seed: int
-
-    @cached_property
-    def table(self) -> TagTable:
-        """The tags of this side, as the sentence encoder reads them."""
-        return tag_table(open_dataset(self.maps / self.name)["osm"], "sentence", None)
-
-    @cached_property
-    def trunk(self) -> RegionTrunk:
-        """Tokens without anything learned."""
-        return RegionTrunk(self.table)
-
-
-def jepa(name: str) -> Fit:
-    """The vectors of a run of this side."""
-
-    def fit(side: Side, train: Cities) -> Embed:
-        model = load_map(folder(side.runs, name, side.name, side.seed))
-        identity = digest_json(model.trunk.identity())
-
-        def embed(regions: Sequence[Region]) -> Vectors:
-            key = (identity, id(regions))  # an exam keeps its regions as long as it is asked
-            if key not in TOKENS:
-                TOKENS[key] = model.trunk(regions)
-            return encoded_tokens(model.encoder, TOKENS[key])
-
-        return embed
-
-    return fit
-
-
-def tag_pool(side: Side, train: Cities) -> Embed:
-    def embed(regions: Sequence[Region]) -> Vectors:
-        parts = baselines.tag_parts(regions, side.table)
-        return baselines.pooled(parts), parts
-
-    return embed
-
-
-def tag_count(side: Side, train: Cities) -> Embed:
-    known = [region for own in train.values() for region in own]
-    pool, own = baselines.tag_counts(known), baselines.entity_tag_counts(known)
-    return lambda regions: (pool(regions), own(regions))
-
-
-def geometry_pool(side: Side, train: Cities) -> Embed:
-    def embed(regions: Sequence[Region]) -> Vectors:
-        shapes, _ = side.trunk.shape_rows(regions)
-        parts = np.split(shapes, np.cumsum([len(region) for region in regions])[:-1])
-        return baselines.pooled(parts, count=True), parts
-
-    return embed
-
-
-def beside(*fits: Fit) -> Fit:
-    """Several methods side by side."""
-
-    def fit(side: Side, train: Cities) -> Embed:
-        embeds = [one(side, train) for one in fits]
-
-        def embed(regions: Sequence[Region]) -> Vectors:
-            found = [one(regions) for one in embeds]
-            parts = [[np.asarray(p) for p in own or []] for _, own in found]
-            return np.hstack([v for v, _ in found]), [np.hstack(rows) for rows in zip(*parts, strict=True)]
-
-        return embed
-
-    return fit
-
-
-def harmonics(side: Side, train: Cities) -> Embed:
-    return lambda regions: (baselines.location_harmonics(centres(regions)), None)
-
-
-def location(side: Side, train: Cities) -> Embed:
-    model = load()
-    return lambda regions: (model.embed_points(centres(regions)), None)
-
-
-def image(side: Side, train: Cities) -> Embed:
-    return lambda regions: (baselines.image_statistics(regions), None)
-
-
-def skip_gram(side: Side, train: Cities) -> Embed:
-    learned = hex2vec([list(own) for own in train.values()], seed=side.seed)
-    return lambda regions: (learned(regions), None)
-
-
-def nothing(side: Side, train: Cities) -> Embed:
-    return lambda regions: (baselines.nothing(regions), None)
-
-
-METHODS: dict[str, Fit] = {
-    "mean or majority": nothing,
-    "location: harmonics": harmonics,
-    "location: the model inside": location,
-    "image: Blue Marble statistics": image,
-    "TagCount": tag_count,
-    "TagPool": tag_pool,
-    "geometry pool": geometry_pool,
-    "TagPool + geometry pool": beside(tag_pool, geometry_pool),
-    "TagPool, entities alone": tag_pool,
-    "TagPool + geometry, entities alone": beside(tag_pool, geometry_pool),
-    "Hex2Vec-style": skip_gram,
-    **{name: jepa(name) for name in (*RUNS, *ABLATIONS)},
-}
-SEEDED = ("Hex2Vec-style", *RUNS)
-ALONE = (
-    *RUNS,
-    *ABLATIONS,
-    *(name for name in METHODS if name.endswith("alone")),
-)  # entities without their region beside them
-
-
-def folder(runs: Path, name: str, side: str, seed: int) -> Path:
-    """Where a run lies."""
-    return runs / f"{name.replace(' ', '-')}-{side}-{seed}"
 
 
 def train_one(maps: Path, runs: Path, name: str, side: str, seed: int) -> None:
@@ -211,7 +65,7 @@ def train_one(maps: Path, runs: Path, name: str, side: str, seed: int) -> None:
         "log_every": 10,
         "threads": 1,
         "jepa.patch_pixels": PATCH_PIXELS,
-        **{**RUNS, **ABLATIONS}[name],
+        **TRAINED[name],
     }
     train("geojepa", maps / side, to=folder(runs, name, side, seed), seed=seed, **options)
 
@@ -225,26 +79,52 @@ class Exam:
     classes: int
     shown: dict[str, dict[str, list[Region]]]  # side -> city -> regions
     sample: Callable[[str, str, Vectors], Sample]  # side, city, vectors -> labelled rows
+    labelled: Callable[[str, str, Tokens], Labelled] | None  # the same of tokens; None where rows join several regions
     crossed: bool = True  # the other side trains the probe; else the other cities of the same side do
     least: int = 20
 
 
 def score(exam: Exam, name: str, sides: Mapping[str, Side]) -> dict[str, Scores]:
     """Scores of all cities: models of the other side, probes of the other side or of the other cities."""
-    fit, scores = METHODS[name], {}
-    alone = exam.group == "entity tasks" and name in ALONE
+    scores = {}
     for asked in exam.shown:
         other = next(name for name in SIDES if name != asked.replace("hexagons", "rest"))
-        embed = fit(sides[other], exam.shown.get(other) or cities(sides[other].maps, other))
-        embed = without_regions(embed) if alone else embed
-        samples = {city: exam.sample(asked, city, embed(own)) for city, own in exam.shown[asked].items()}
-        if exam.crossed:
-            known = {city: exam.sample(other, city, embed(own)) for city, own in exam.shown[other].items()}
-            scores |= score_cities(known, samples, exam.classes, exam.least)
-        else:
-            for train, test in one_city_out(samples):
-                parts = ({city: samples[city] for city in names} for names in (train, test))
-                scores |= score_cities(*parts, exam.classes, exam.least)
+        if name == INSIDE and other != "europe":
+            continue
+        scores |= (score_labelled if name == SUPERVISED else score_vectors)(exam, name, sides[other], asked)
+    return scores
+
+
+def score_vectors(exam: Exam, name: str, side: Side, asked: str) -> dict[str, Scores]:
+    """Scores of the cities that are asked for, by vectors that a method learned on the other side, and a probe."""
+    other = side.name
+    embed = METHODS[name](side, exam.shown.get(other) or cities(side.maps, other))
+    embed = without_regions(embed) if exam.group == "entity tasks" and name in ALONE else embed
+    samples = {city: exam.sample(asked, city, embed(own)) for city, own in exam.shown[asked].items()}
+    if exam.crossed:
+        known = {city: exam.sample(other, city, embed(own)) for city, own in exam.shown[other].items()}
+        return score_cities(known, samples, exam.classes, exam.least)
+    scores = {}
+    for train, test in one_city_out(samples):
+        parts = ({city: samples[city] for city in names} for names in (train, test))
+        scores |= score_cities(*parts, exam.classes, exam.least)
+    return scores
+
+
+def score_labelled(exam: Exam, name: str, side: Side, asked: str) -> dict[str, Scores]:
+    """The same by a network that learns from the labels."""
+    if exam.labelled is None:
+        return {}
+    own = {city: exam.labelled(asked, city, side.trunk(regions)) for city, regions in exam.shown[asked].items()}
+    if exam.crossed:
+        regions_of = exam.shown[side.name].items()
+        known = {city: exam.labelled(side.name, city, side.trunk(regions)) for city, regions in regions_of}
+        splits = [(known, own)]
+    else:
+        splits = [({c: own[c] for c in train}, {c: own[c] for c in test}) for train, test in one_city_out(own)]
+    scores = {}
+    for train, test in splits:
+        scores |= score_supervised(train, test, exam.classes, exam.least, seed=side.seed, modalities="TG")
     return scores
 
 
@@ -264,7 +144,10 @@ def region_exam(task: RegionTask, maps: Path) -> Exam:
         rows, label = labels[side, city]
         return Sample(vectors[0][rows], label)
 
-    return Exam(task.name, "region tasks", 0, shown, sample)
+    def labelled(side: str, city: str, tokens: Tokens) -> Labelled:
+        return Labelled(tokens, *labels[side, city])
+
+    return Exam(task.name, "region tasks", 0, shown, sample, labelled)
 
 
 def entity_exam(task: EntityTask, maps: Path) -> Exam:
@@ -281,7 +164,11 @@ def entity_exam(task: EntityTask, maps: Path) -> Exam:
         vectors_of = pool[own.region] if parts is None else baselines.entity_vectors(parts, pool, own)
         return Sample(vectors_of, own.label)
 
-    return Exam(task.name, "entity tasks", len(task.classes), shown, sample)
+    def labelled(side: str, city: str, tokens: Tokens) -> Labelled:
+        own = rows[side, city]
+        return Labelled(tokens, own.region, own.label, own.entity)
+
+    return Exam(task.name, "entity tasks", len(task.classes), shown, sample, labelled)
 
 
 def external_exam(name: str, data: Path, maps: Path) -> Exam:
@@ -302,7 +189,11 @@ def external_exam(name: str, data: Path, maps: Path) -> Exam:
     def sample(side: str, city: str, vectors: Vectors) -> Sample:
         return Sample(joined[side, city].of(vectors[0]), joined[side, city].label)
 
-    return Exam(name, "external labels", 0, shown, sample, crossed, least)
+    def labelled(side: str, city: str, tokens: Tokens) -> Labelled:
+        return Labelled(tokens, joined[side, city].region, joined[side, city].label)
+
+    single = all(len(own) == len(own.region) for own in joined.values())
+    return Exam(name, "external labels", 0, shown, sample, labelled if single else None, crossed, least)
 
 
 def exams(data: Path, maps: Path) -> dict[str, Callable[[], Exam]]:
@@ -331,7 +222,7 @@ def main() -> None:
     parser.add_argument("maps", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(EVERY))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--train", nargs=3, metavar=("RUN", "SIDE", "SEED"))
     parser.add_argument("--score", metavar="TASK")
@@ -356,7 +247,7 @@ def main() -> None:
     jobs = [(name, side, str(seed)) for name, seed in lacking for side in SIDES]
     side_by_side("benchmarks.geojepa", [(*common, "--train", *job) for job in jobs], asked.workers)
     side_by_side("benchmarks.geojepa", [(*common, *chosen, "--score", task) for task in tasks], asked.workers)
-    geojepa_table.write(SCORES, list(METHODS))
+    geojepa_table.write(SCORES, EVERY)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from benchmarks.running import markdown
 from graticule.evaluation.regions.results import GROUPS, Result, ResultStore, by_city, compare, summary, task_means
 
 OURS = ("geojepa TG", "geojepa TGI")
+NOT_EVERYWHERE = ("the model inside", "supervised transformer TG")
 NOTE = """# GeoJEPA and its baselines in cities of other continents
 
 `python -m benchmarks.maps DATA MAPS && python -m benchmarks.geojepa DATA MAPS RUNS`
@@ -32,7 +33,7 @@ def write(scores: Path, methods: Sequence[str]) -> Path:
     seeds = {m: len({row.seed for row in rows if row.method == m}) for m in methods}
     known = [m for m in methods if seeds[m]]
     of_task = {task: {row.method for row in rows if row.task == task} for task in {row.task for row in rows}}
-    everywhere = {m for m in known if not m.endswith("alone")}
+    everywhere = {m for m in known if m not in NOT_EVERYWHERE and not m.endswith("alone")}
     lacking = sorted(task for task, scored in of_task.items() if not scored >= everywhere)
     rows = [row for row in rows if row.task not in lacking]
     parts = [

@@ -83,7 +83,7 @@ def encoded_tokens(
     whole = np.zeros((len(tokens), encoder.region_dim), dtype=np.float32)
     parts: list[Vectors] = [np.zeros((0, encoder.entity_dim), dtype=np.float32)] * len(tokens)
     tokens = _with_patches(tokens, encoder)
-    for rows in _batches(tokens.lengths, batch_tokens):
+    for rows in batches(tokens.lengths, batch_tokens):
         entities, whole[rows] = _pass(encoder, tokens.take(rows))
         ends = np.cumsum(np.diff(tokens.offsets)[rows])
         parts[rows[0] : rows[-1] + 1] = np.split(entities, ends[:-1])
@@ -103,7 +103,7 @@ def _pass(encoder: RegionEncoder, tokens: Tokens) -> tuple[Vectors, Vectors]:
     return found.vectors.float().cpu().numpy(), found.regions.float().cpu().numpy()
 
 
-def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+def batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Numbers of neighbouring rows whose lengths add up to at most `batch_tokens`, or of one row."""
     start = total = 0
     for i, length in enumerate(lengths.tolist()):
