@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import geojepa_table
+from benchmarks import geojepa_losses, geojepa_table
 from benchmarks.geojepa_methods import (
     ABLATIONS,
     ALONE,
@@ -30,6 +30,7 @@ from benchmarks.geojepa_methods import (
     SUPERVISED,
     TRAINED,
     Embed,
+    Fit,
     Side,
     Vectors,
     folder,
@@ -91,15 +92,19 @@ def score(exam: Exam, name: str, sides: Mapping[str, Side]) -> dict[str, Scores]
         other = next(name for name in SIDES if name != asked.replace("hexagons", "rest"))
         if name == INSIDE and other != "europe":
             continue
-        scores |= (score_labelled if name == SUPERVISED else score_vectors)(exam, name, sides[other], asked)
+        if name == SUPERVISED:
+            scores |= score_labelled(exam, sides[other], asked)
+        else:
+            alone = exam.group == "entity tasks" and name in ALONE
+            scores |= score_vectors(exam, METHODS[name], sides[other], asked, alone)
     return scores
 
 
-def score_vectors(exam: Exam, name: str, side: Side, asked: str) -> dict[str, Scores]:
+def score_vectors(exam: Exam, fit: Fit, side: Side, asked: str, alone: bool = False) -> dict[str, Scores]:
     """Scores of the cities that are asked for, by vectors that a method learned on the other side, and a probe."""
     other = side.name
-    embed = METHODS[name](side, exam.shown.get(other) or cities(side.maps, other))
-    embed = without_regions(embed) if exam.group == "entity tasks" and name in ALONE else embed
+    embed = fit(side, exam.shown.get(other) or cities(side.maps, other))
+    embed = without_regions(embed) if alone else embed
     samples = {city: exam.sample(asked, city, embed(own)) for city, own in exam.shown[asked].items()}
     if exam.crossed:
         known = {city: exam.sample(other, city, embed(own)) for city, own in exam.shown[other].items()}
@@ -111,7 +116,7 @@ def score_vectors(exam: Exam, name: str, side: Side, asked: str) -> dict[str, Sc
     return scores
 
 
-def score_labelled(exam: Exam, name: str, side: Side, asked: str) -> dict[str, Scores]:
+def score_labelled(exam: Exam, side: Side, asked: str) -> dict[str, Scores]:
     """The same by a network that learns from the labels."""
     if exam.labelled is None:
         return {}
@@ -247,7 +252,7 @@ def main() -> None:
     jobs = [(name, side, str(seed)) for name, seed in lacking for side in SIDES]
     side_by_side("benchmarks.geojepa", [(*common, "--train", *job) for job in jobs], asked.workers)
     side_by_side("benchmarks.geojepa", [(*common, *chosen, "--score", task) for task in tasks], asked.workers)
-    geojepa_table.write(SCORES, EVERY)
+    geojepa_table.write(SCORES, EVERY, geojepa_losses.collect(asked.runs, SIDES))
 
 
 if __name__ == "__main__":

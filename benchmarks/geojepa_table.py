@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import geojepa_losses
 from benchmarks.running import markdown
 from graticule.evaluation.regions.results import GROUPS, Result, ResultStore, by_city, compare, summary, task_means
 
@@ -27,8 +28,14 @@ says so, alone.
 """
 
 
-def write(scores: Path, methods: Sequence[str]) -> Path:
-    """Write the page from the rows in a folder."""
+LOSSES = """At the last step, means over both sides and all seeds ("trained" says how many; every run in
+[geojepa-losses.jsonl](geojepa-losses.jsonl)). Prediction: smooth L1 distance from layer-normed targets; rank: effective
+rank of what is learned of region vectors, by its width; seconds on one thread beside another run.
+"""
+
+
+def write(scores: Path, methods: Sequence[str], losses: Sequence[geojepa_losses.Row]) -> Path:
+    """Write the page from the rows of scores in a folder, and those of losses."""
     rows = [row for path in sorted(scores.glob("*.jsonl")) for row in ResultStore(path).rows]
     seeds = {m: len({row.seed for row in rows if row.method == m}) for m in methods}
     known = [m for m in methods if seeds[m]]
@@ -55,6 +62,7 @@ def write(scores: Path, methods: Sequence[str]) -> Path:
         "## Cities\n",
         _cities(rows, [m for m in known if m in (*OURS, "TagPool", "TagCount")]),
     ]
+    parts += ["## Losses\n", LOSSES, geojepa_losses.table(losses)]
     path = Path("docs/results/geojepa.md")
     path.write_text("\n".join(parts))
     return path
