@@ -391,6 +391,18 @@ def test_map_writes_one_page(run, command, tmp_path):
     assert "licence of text" in page
 
 
+def test_heatmap_asks_with_texts_pictures_and_places(run, command, refused, tmp_path):
+    out = tmp_path / "heat.html"
+    asked = ("--text", "far hills", "--text", "a port", "--lon", "11.5", "--lat", "-48")
+    assert command("heatmap", run.folder, *asked, "-o", out, "-q") == (0, f"{out}\n", "")
+    page = out.read_text(encoding="utf-8")
+    for name in ("far hills", "a port", "latitude -48, longitude 11.5"):
+        assert f'"name":"{name}"' in page
+    assert "--text" in refused("heatmap", run.folder)
+    assert "lon and lat together" in refused("heatmap", run.folder, "--lat", "3")
+    assert "does not exist" in refused("heatmap", run.folder, "--image", tmp_path / "none.tif")
+
+
 def test_outputs_that_cannot_be_written_are_one_sentence(run, refused, spots, tmp_path):
     (tmp_path / "folder.parquet").mkdir()
     said = refused("embed", spots, "-o", tmp_path / "folder.parquet", "--model", run.folder)

@@ -108,6 +108,16 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("--workers", type=int, help="processes side by side (default: one a core)")
 
+    one = verb("heatmap", "draw how similar every place is to a text, a picture or a place as one offline page")
+    one.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the model inside the package)")
+    one.add_argument("--text", action="append", default=[], help="a text to ask for; may be given again")
+    one.add_argument(
+        "--image", action="append", default=[], type=Path, help="a picture or raster patch; may be given again"
+    )
+    one.add_argument("--lon", type=float, help="longitude of a place to ask for, degrees")
+    one.add_argument("--lat", type=float, help="latitude of the place, degrees")
+    one.add_argument("-o", "--out", type=Path, default=Path("heatmap.html"), help="page (default: heatmap.html)")
+
     one = verb("map", "draw a run's vectors over the world as one offline page")
     one.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the model inside the package)")
     one.add_argument("-o", "--out", type=Path, default=Path("map.html"), help="page to write (default: map.html)")
@@ -236,6 +246,23 @@ def _map(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _heatmap(asked: argparse.Namespace) -> int:
+    from graticule.cli.picture import read_picture
+    from graticule.nearest import question
+    from graticule.web.show import model_map
+
+    model = _model(asked.run)
+    questions = {text: question(model, text=text) for text in asked.text}
+    questions |= {path.name: question(model, image=read_picture(model, path)) for path in asked.image}
+    if asked.lon is not None or asked.lat is not None:
+        vector = question(model, lon=asked.lon, lat=asked.lat)
+        questions[f"latitude {asked.lat:g}, longitude {asked.lon:g}"] = vector
+    if not questions:
+        raise SettingError("Ask for something: --text, --image, or --lon and --lat together.")
+    say(model_map(model, asked.out, questions))
+    return 0
+
+
 def _quickstart(asked: argparse.Namespace) -> int:
     from graticule.cli.quickstart import quickstart
 
@@ -245,6 +272,7 @@ def _quickstart(asked: argparse.Namespace) -> int:
 COMMANDS = {
     "embed": _embed,
     "evaluate": _evaluate,
+    "heatmap": _heatmap,
     "map": _map,
     "nearest": _nearest,
     "osm": osm.run,

@@ -9,6 +9,7 @@ function describe(place, row) {
   if (row === null) return `${parts[0]} · no data`;
   if (nameOf(row)) parts.push(nameOf(row));
   if (state.mode === "component") parts.push(`component ${state.component + 1}: ${signed(score(state.component, row))}`);
+  if (state.mode === "asked") parts.push(`similarity ${number(asked().similarity[row], 3)}`);
   if (state.mode === "similar" && state.similarity) parts.push(`similarity ${number(state.similarity[row])}`);
   return parts.join(" · ");
 }
@@ -40,15 +41,25 @@ function showSimilar() {
     " is compared with every place on the map.");
   setLegend($("#similarity-legend"), ramps.similar, [`≤ ${number(state.limits[0])}`, number(middle), number(1)]);
   $("#similarity-legend").hidden = $("#results").hidden = false;
-  $("#similar").replaceChildren(...state.similar.map((row) => {
-    const button = element("button", "", { type: "button", onclick: () => select(page.lonlat(row)) });
-    const where = element("span", nameOf(row));
-    where.append(element(nameOf(row) ? "small" : "span", coordinates(page.lonlat(row))));
-    button.append(where, element("span", number(state.similarity[row])));
-    const item = element("li");
-    item.append(button);
-    return item;
-  }));
+  $("#similar").replaceChildren(...state.similar.map((row) => placeItem(row, number(state.similarity[row]))));
+}
+
+/** What was asked for, and the places most like it; they are looked at, not compared, so that the question stays. */
+function showAsked() {
+  const { similarity, similar, limits: [low, high] } = asked();
+  const labels = [`≤ ${number(low, 3)}`, number((low + high) / 2, 3), number(high, 3)];
+  setLegend($("#question-legend"), ramps.similar, labels);
+  $("#found").replaceChildren(...similar.map((row) => placeItem(row, number(similarity[row], 3), mark)));
+}
+
+function placeItem(row, value, action = select) {
+  const button = element("button", "", { type: "button", onclick: () => action(page.lonlat(row)) });
+  const where = element("span", nameOf(row));
+  where.append(element(nameOf(row) ? "small" : "span", coordinates(page.lonlat(row))));
+  button.append(where, element("span", value));
+  const item = element("li");
+  item.append(button);
+  return item;
 }
 
 /* ---- actions ---------------------------------------------------------------------------------------------- */
@@ -70,15 +81,26 @@ function setComponent(component) {
 /** What a click does: mark the place and compare every other place with it. */
 function select(place) {
   const row = rowAt(place);
-  state.marker = place;
   if (row !== null) {
     choose(row);
     showSimilar();
     setMode("similar");
     history.replaceState(null, "", `#${place.map((value) => +value.toFixed(2))}`);
   }
-  $("#readout").textContent = $("#announce").textContent = describe(place, row);
+  mark(place);
+}
+
+/** Mark a place and say what is known of it. */
+function mark(place) {
+  state.marker = place;
+  $("#readout").textContent = $("#announce").textContent = describe(place, rowAt(place));
   redraw();
+}
+
+function setQuestion(question) {
+  state.question = question;
+  showAsked();
+  setMode("asked");
 }
 
 function selectHash() {
@@ -171,6 +193,7 @@ function listenToKeys() {
 
 function listenToControls() {
   $("#modes").addEventListener("change", (event) => setMode(event.target.value));
+  $("#question").addEventListener("change", (event) => setQuestion(event.target.selectedIndex));
   $("#component").addEventListener("input", (event) => setComponent(event.target.value - 1));
   $("#projection").addEventListener("change", (event) => { state.projection = event.target.value; pan([0, 0]); });
   document.querySelectorAll("[data-zoom]").forEach((button) => {
@@ -191,6 +214,8 @@ function fillControls() {
       element("span", `component ${i + 1}, ${channel}`), element("span", percent(shares[i])));
     return item;
   }));
+  $("#asked-mode").hidden = !page.questions.length;
+  $("#question").append(...page.questions.map(({ name }) => element("option", name)));
   $("#overlays").hidden = !page.points.length;
   $("#overlays").append(...page.points.map((overlay) => {
     const label = element("label"), box = element("input", "", { type: "checkbox", checked: true });
@@ -212,7 +237,8 @@ async function start() {
   await readPage();
   fillControls();
   showComponent();
-  setMode(state.mode);
+  if (page.questions.length) setQuestion(0);
+  else setMode(state.mode);
   resize();
   listenToPointer();
   listenToKeys();

@@ -5,7 +5,7 @@ const dotColours = ["#e69f00", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#f0e
 let page;  // what Python wrote, unpacked; never changes
 const state = {
   mode: "colours", component: 0, projection: "equalEarth", zoom: 1, centre: [0, 0],
-  marker: null, row: null, similarity: null, similar: [], limits: [0, 1], colours: null, hidden: new Set(),
+  marker: null, row: null, similarity: null, similar: [], limits: [0, 1], colours: null, hidden: new Set(), question: 0,
 };
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
@@ -21,6 +21,8 @@ async function readPage() {
     nameRows: data.names && await unpack(data.names.rows, Uint32Array),
   };
   page.norms = norms();
+  page.questions = await Promise.all(data.questions.map(async ({ name, similarity }) => (
+    { name, ...ranked(Float32Array.from(await unpack(similarity, Int16Array), (value) => value / 32767)) })));
 }
 
 const nameOf = (row) => (page.names ? page.names.labels[page.nameRows[row]] : "");
@@ -34,22 +36,29 @@ function distanceKm([lonA, latA], [lonB, latB]) {
   return 2 * earthRadiusKm * Math.asin(Math.sqrt(Math.min(1, h)));
 }
 
-/** The first rows of `order` that lie apart from the chosen one and from each other. */
-function apart(chosen, order) {
-  const kept = [chosen];
+/** The first rows of `order` that lie apart from each other, and from the rows of `others`. */
+function apart(order, others) {
+  const kept = [...others];
   for (const row of order) {
-    if (kept.length > wanted) break;
+    if (kept.length === others.length + wanted) break;
     if (kept.every((other) => distanceKm(page.lonlat(row), page.lonlat(other)) >= apartKm)) kept.push(row);
   }
-  return kept.slice(1);
+  return kept.slice(others.length);
+}
+
+/** Similarities of all rows with the most similar ones, and the limits of their colours. */
+function ranked(similarity, others = []) {
+  const order = Uint32Array.from({ length: page.count }, (_, i) => i).sort((a, b) => similarity[b] - similarity[a]);
+  const [low, high] = [0.99, 0].map((part) => similarity[order[Math.floor(part * (page.count - 1))]]);
+  return { similarity, similar: apart(order, others), limits: [low, high] };
 }
 
 function choose(row) {
-  const similarity = similarities(row);
-  const order = Uint32Array.from({ length: page.count }, (_, i) => i).sort((a, b) => similarity[b] - similarity[a]);
-  const low = similarity[order[Math.floor(0.99 * (page.count - 1))]];
-  Object.assign(state, { row, similarity, similar: apart(row, order), limits: [Math.min(low, 0.999), 1] });
+  const found = ranked(similarities(row), [row]);
+  Object.assign(state, { ...found, row, limits: [Math.min(found.limits[0], 0.999), 1] });
 }
+
+const asked = () => page.questions[state.question];
 
 /* ---- colours: one 32-bit ABGR number a place, and a last one for places without data ------------------------ */
 
@@ -68,6 +77,7 @@ function colourOf(row) {
     const reach = componentReach(component);
     return tables.component[Math.round(255 * share(score(component, row), -reach, reach))];
   }
+  if (mode === "asked") return tables.similar[Math.round(255 * share(asked().similarity[row], ...asked().limits))];
   if (mode === "similar" && similarity) return tables.similar[Math.round(255 * share(similarity[row], ...limits))];
   return pcaColour(row);
 }

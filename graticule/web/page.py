@@ -24,6 +24,7 @@ SERIES = ("scales", "middles", "means", "shares")  # a number for each component
 COMPONENTS = 64  # vectors are reduced to at most this many numbers a place
 STRETCH_PERCENT = (2.0, 98.0)  # colours are stretched between these percentiles by area
 MAX_PIXELS = 1_500_000
+WHOLE = 32767  # a cosine of 1, as int16
 
 Floats = NDArray[np.floating[Any]]
 Overlays = Mapping[str, tuple[ArrayLike, Sequence[str] | None]]
@@ -50,15 +51,18 @@ def write_map(
     names: Sequence[str] | None = None,
     about: str | None = None,
     points: Overlays | None = None,
+    questions: Mapping[str, ArrayLike] | None = None,
 ) -> Path:
     """Write one self-contained page that shows `vectors` (n, d) of the places `lonlat` (n, 2) on a world map.
 
     The places should cover the world evenly (`world_lattice`, `fibonacci_lattice`); where none is near, the map
     stays blank. `names`: one a place. `about`: a paragraph under the title. `points`: dots to overlay,
-    name -> (lonlat (m, 2), m names or None). The page asks the network for nothing; the browser computes
-    cosine similarity from int8 scores on at most 64 principal components.
+    name -> (lonlat (m, 2), m names or None). `questions`: name -> vector (d,), of a text, a picture or anything else in
+    the space of the places; the page opens with how similar every place is to the first. It asks the network for
+    nothing; the browser computes cosine similarity between places from int8 scores on at most 64 principal components,
+    those of questions are exact to 1/32767.
 
-    Raises DataError for NaN, zero or identical vectors, lengths that differ, fewer than 3 places.
+    Raises DataError for NaN, zero or identical vectors, lengths or widths that differ, fewer than 3 places.
     """
     places, values = _checked(lonlat, vectors, names)
     raster = nearest_rows(places)
@@ -73,6 +77,7 @@ def write_map(
         "raster": _raster_entry(raster, len(places)),
         "names": names_entry(names),
         "points": [_overlay_entry(name, *overlay) for name, overlay in (points or {}).items()],
+        "questions": [_question_entry(name, vector, values) for name, vector in (questions or {}).items()],
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -302,6 +307,16 @@ def _overlay_entry(name: str, lonlat: ArrayLike, names: Sequence[str] | None) ->
         "lonlat": places.round(4).tolist(),
         "names": None if names is None else [str(n) for n in names],
     }
+
+
+def _question_entry(name: str, vector: ArrayLike, places: Floats) -> dict[str, Any]:
+    """The cosines of all places with one vector, as int16."""
+    asked = number_table(np.asarray(vector)[None], f"questions[{name!r}]")
+    if asked.shape[1] != places.shape[1]:
+        raise DataError(f"questions[{name!r}] needs {places.shape[1]} numbers, as a place has, got {asked.shape[1]}.")
+    check_directions(asked, f"questions[{name!r}]")
+    cosine = unit_vectors(places) @ unit_vectors(asked)[0]
+    return {"name": name, "similarity": pack(np.rint(np.clip(cosine, -1, 1) * WHOLE).astype("<i2"))}
 
 
 def filled(template: str, title: str, about: str | None, data: dict[str, Any]) -> str:

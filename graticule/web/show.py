@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 
-from graticule.embed import Model, load
+from graticule.embed import Model, Vectors, load
 from graticule.web.page import world_lattice, write_map
 
 
-def model_map(model: Model, out: Path) -> Path:
-    """Embed an even lattice of the whole Earth and write the map page."""
+def model_map(model: Model, out: Path, questions: Mapping[str, Vectors] | None = None) -> Path:
+    """Embed an even lattice of the whole Earth and write the map page, with how similar all places are to `questions`.
+
+    name -> vector (dim,), as `nearest.question` gives.
+    """
     places = world_lattice()
     licences = "; ".join(f"{name}: {entry['licence']}" for name, entry in model.about["data"].items())
     about = f"Recipe {model.about['recipe']}, {model.dim} dimensions. Trained on {licences}."
     return write_map(
-        out, lonlat=places, vectors=model.embed_points(places), title=f"graticule · {model.about['name']}", about=about
+        out,
+        lonlat=places,
+        vectors=model.embed_points(places),
+        title=f"graticule · {model.about['name']}",
+        about=about,
+        questions=questions,
     )
 
 

@@ -107,6 +107,34 @@ def test_a_click_finds_the_twin_on_the_other_side_of_the_world(page):
     assert colours[0] == colours[1] != colours[2]
 
 
+def test_a_question_colours_the_map_until_a_place_is_chosen(browser, tmp_path):
+    places, vectors = planted()
+    questions = {"islands": np.eye(9)[8], "the rest": -np.eye(9)[8]}
+    path = write_map(tmp_path / "asked.html", lonlat=places, vectors=vectors, title="Asked", questions=questions)
+    page = opened(browser, path)
+    assert find(page, "section[data-mode=asked]").is_displayed()
+    there = near(places, (-100, 40)) | near(places, (135, -25))
+    colours = np.array(page.execute_script("return [...state.colours]"))[:-1]
+    assert len(set(colours[there])) == 1
+    assert not np.isin(colours[~there], colours[there]).any()
+    found = page.execute_script("return asked().similar")
+    assert len(found) == 10
+    assert there[found[:2]].all()
+    assert "1.000" in page.find_elements("css selector", "#found li")[0].text
+    page.find_elements("css selector", "#found button")[0].click()
+    assert page.execute_script("return [state.mode, rowAt(state.marker)]") == ["asked", found[0]]
+    page.execute_script("const s = $('#question'); s.selectedIndex = 1; s.dispatchEvent(new Event('change'))")
+    assert page.execute_script("return [...state.colours]")[:-1] != colours.tolist()
+    assert page.execute_script("return asked().name") == "the rest"
+    click(page, 0, 20)
+    assert page.execute_script("return state.mode") == "similar"
+    assert page.get_log("browser") == []
+
+
+def test_without_questions_there_is_nothing_asked(page):
+    assert not find(page, "#asked-mode").is_displayed()
+
+
 def test_hash_and_click_do_the_same(browser, map_file):
     by_hash = similar_rows(opened(browser, map_file, "#-99.9,39.8"))
     click(opened(browser, map_file), -100, 40)
@@ -137,7 +165,7 @@ def test_arrow_keys_move_the_marker_by_cells_and_around_the_antimeridian(page):
 def test_component_slider_recolours_and_shows_its_variance(page):
     from selenium.webdriver.common.keys import Keys
 
-    find(page, "#modes label:nth-of-type(2)").click()
+    find(page, "#modes label:has(input[value=component])").click()
     first, label = pixel(page, 60, 40), find(page, "#component-label").text
     find(page, "#component").send_keys(Keys.ARROW_RIGHT)
     assert find(page, "#component-label").text != label

@@ -57,6 +57,30 @@ def cosines(vectors):
     return unit @ unit.T
 
 
+def test_questions_are_cosines_with_every_place(tmp_path):
+    places = world_lattice(10)
+    vectors, asked = smooth(places), np.random.default_rng(3).normal(size=24) * 7
+    data = data_of(written(tmp_path, questions={"hills": asked, "the opposite": -asked}))
+    expected = [
+        sum(a * b for a, b in zip(place, asked, strict=True)) / np.linalg.norm(place) / np.linalg.norm(asked)
+        for place in vectors
+    ]
+    assert [one["name"] for one in data["questions"]] == ["hills", "the opposite"]
+    hills, opposite = (unpacked(one["similarity"], "<i2") / 32767 for one in data["questions"])
+    np.testing.assert_allclose(hills, expected, atol=2e-5)
+    np.testing.assert_allclose(opposite, -hills, atol=1e-9)
+    assert data_of(written(tmp_path))["questions"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(np.zeros(24), "only zeros"), (np.ones(23), "24 numbers, as a place has, got 23"), (np.full(24, np.nan), "NaN")],
+)
+def test_questions_without_direction_or_of_another_width_are_refused(tmp_path, asked, said):
+    with pytest.raises(DataError, match=said):
+        written(tmp_path, questions={"hills": asked})
+
+
 def test_the_lattice_is_cell_centres_row_by_row_from_the_north_west():
     places = world_lattice(1)
     assert places.shape == (64_800, 2)
