@@ -28,7 +28,7 @@ from graticule.runs.jepa import tag_table
 
 SEEDS = (0, 1, 2)
 PATCH_PIXELS = 4  # of the windows of Blue Marble: 16 tokens
-INSIDE = "the model inside"  # trained on Europe: it is asked about the rest alone
+INSIDE = "geojepa, the model inside"  # trained on Europe: it is asked about the rest alone
 SUPERVISED = "supervised transformer TG"  # is given the labels, and answers without a probe
 
 TOKENS: dict[tuple[str, int], Tokens] = {}  # of the regions of an exam: all runs of a side read the same

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import geojepa_losses
+from benchmarks.geojepa_methods import INSIDE, SUPERVISED
 from benchmarks.running import markdown
 from graticule.evaluation.regions.results import GROUPS, Result, ResultStore, by_city, compare, summary, task_means
 
 OURS = ("geojepa TG", "geojepa TGI")
-NOT_EVERYWHERE = ("the model inside", "supervised transformer TG")
+NOT_EVERYWHERE = (INSIDE, SUPERVISED)
 NOTE = """# GeoJEPA and its baselines in cities of other continents
 
 `python -m benchmarks.maps DATA MAPS && python -m benchmarks.geojepa DATA MAPS RUNS`
@@ -23,7 +24,8 @@ first. Region tasks and levels are regressions: skill = 1 - SSE / SSE of the tra
 the other entity tasks are classes: macro-F1. A score is the mean over seeds, then tasks, then cities. At most 150 tiles
 and 500 entities of a city. An image is a window of 20 km of Blue Marble, 16 pixels wide: a context, no aerial image.
 Of an entity, a run of GeoJEPA gives its own vector alone, and a pool its own row beside its region, or, where the name
-says so, alone.
+says so, alone. Shuffled images are those of other tiles of the same city, for probe and test. The model inside the
+package learned from Europe: its means are over the cities of the rest alone, its differences are paired.
 
 """
 
