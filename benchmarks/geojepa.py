@@ -11,10 +11,11 @@ rows of a method when its vectors change. Writes docs/results/geojepa.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks import geojepa_losses, geojepa_table
 from benchmarks.geojepa_methods import (
@@ -30,7 +31,6 @@ from benchmarks.geojepa_methods import (
     SUPERVISED,
     TRAINED,
     Embed,
-    Fit,
     Side,
     Vectors,
     folder,
@@ -56,6 +56,8 @@ POPULATION_CITIES, LEAST_CELLS = ("liechtenstein", "munich", "sophia-antipolis",
 NO_BUILDINGS = ("porto-alegre",)  # an extract of roads alone
 NO_NIGHT_LIGHT = ("north-bayreuth", "porto-alegre")
 SCORES = Path("docs/results/geojepa")
+
+Rows = TypeVar("Rows", Sample, Labelled)  # what a probe, or a network, learns from
 
 
 def train_one(maps: Path, runs: Path, name: str, side: str, seed: int) -> None:
@@ -92,45 +94,52 @@ def score(exam: Exam, name: str, sides: Mapping[str, Side]) -> dict[str, Scores]
         other = next(name for name in SIDES if name != asked.replace("hexagons", "rest"))
         if name == INSIDE and other != "europe":
             continue
+        side, known = sides[other], other if exam.crossed else None
         if name == SUPERVISED:
-            scores |= score_labelled(exam, sides[other], asked)
-        else:
-            alone = exam.group == "entity tasks" and name in ALONE
-            scores |= score_vectors(exam, METHODS[name], sides[other], asked, alone)
+            scores |= score_labelled(exam, side, asked, known)
+            continue
+        embed = METHODS[name](side, exam.shown.get(other) or cities(side.maps, other))
+        embed = without_regions(embed) if exam.group == "entity tasks" and name in ALONE else embed
+        scores |= score_vectors(exam, embed, asked, known)
     return scores
 
 
-def score_vectors(exam: Exam, fit: Fit, side: Side, asked: str, alone: bool = False) -> dict[str, Scores]:
-    """Scores of the cities that are asked for, by vectors that a method learned on the other side, and a probe."""
-    other = side.name
-    embed = fit(side, exam.shown.get(other) or cities(side.maps, other))
-    embed = without_regions(embed) if alone else embed
-    samples = {city: exam.sample(asked, city, embed(own)) for city, own in exam.shown[asked].items()}
-    if exam.crossed:
-        known = {city: exam.sample(other, city, embed(own)) for city, own in exam.shown[other].items()}
-        return score_cities(known, samples, exam.classes, exam.least)
+def score_vectors(exam: Exam, embed: Embed, asked: str, known: str | None) -> dict[str, Scores]:
+    """Scores of the cities that are asked for, by vectors and a probe that learns from the cities of `splits`."""
+
+    def sample(side: str, city: str, regions: Sequence[Region]) -> Sample:
+        return exam.sample(side, city, embed(regions))
+
     scores = {}
-    for train, test in one_city_out(samples):
-        parts = ({city: samples[city] for city in names} for names in (train, test))
-        scores |= score_cities(*parts, exam.classes, exam.least)
+    for train, test in splits(exam, asked, known, sample):
+        scores |= score_cities(train, test, exam.classes, exam.least)
     return scores
 
 
-def score_labelled(exam: Exam, side: Side, asked: str) -> dict[str, Scores]:
+def score_labelled(exam: Exam, side: Side, asked: str, known: str | None) -> dict[str, Scores]:
     """The same by a network that learns from the labels."""
-    if exam.labelled is None:
+    if (labelled := exam.labelled) is None:
         return {}
-    own = {city: exam.labelled(asked, city, side.trunk(regions)) for city, regions in exam.shown[asked].items()}
-    if exam.crossed:
-        regions_of = exam.shown[side.name].items()
-        known = {city: exam.labelled(side.name, city, side.trunk(regions)) for city, regions in regions_of}
-        splits = [(known, own)]
-    else:
-        splits = [({c: own[c] for c in train}, {c: own[c] for c in test}) for train, test in one_city_out(own)]
+
+    def rows(where: str, city: str, regions: Sequence[Region]) -> Labelled:
+        return labelled(where, city, side.trunk(regions))
+
     scores = {}
-    for train, test in splits:
+    for train, test in splits(exam, asked, known, rows):
         scores |= score_supervised(train, test, exam.classes, exam.least, seed=side.seed, modalities="TG")
     return scores
+
+
+def splits(
+    exam: Exam, asked: str, known: str | None, rows: Callable[[str, str, Sequence[Region]], Rows]
+) -> Iterator[tuple[dict[str, Rows], dict[str, Rows]]]:
+    """Training and test cities: those of the side `known` for all asked, or without it all others for each one."""
+    test = {city: rows(asked, city, own) for city, own in exam.shown[asked].items()}
+    if known is not None:
+        yield {city: rows(known, city, own) for city, own in exam.shown[known].items()}, test
+    else:
+        for train, one in one_city_out(test):
+            yield {city: test[city] for city in train}, {city: test[city] for city in one}
 
 
 def without_regions(embed: Embed) -> Embed:

@@ -29,7 +29,7 @@ def collect(runs: Path, sides: Sequence[str]) -> list[Row]:
                 if (path / "model.safetensors").exists() and (path / "log.jsonl").exists():
                     rows[name, side, seed] = {"run": name, "side": side, "seed": seed, **summary(path / "log.jsonl")}
     ordered = [rows[key] for key in sorted(rows)]
-    atomic_write(LOSSES, lambda path: Path(path).write_text("".join(json.dumps(row) + "\n" for row in ordered)))
+    atomic_write(LOSSES, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in ordered)))
     return ordered
 
 

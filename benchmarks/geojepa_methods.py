@@ -76,11 +76,14 @@ class Side:
         return RegionTrunk(self.table, PATCH_PIXELS, JEPA_RECIPES["geojepa"]["frequent"])
 
 
-def jepa(name: str, shuffled: bool = False) -> Fit:
-    """The vectors of a run of this side; with the images of a city's tiles in another order, if asked for."""
+def jepa(name: str | None, shuffled: bool = False) -> Fit:
+    """The vectors of a run of this side, without a name of the model inside the package.
+
+    With the images of a city's tiles in another order, if asked for.
+    """
 
     def fit(side: Side, train: Cities) -> Embed:
-        model = load_map() if name == INSIDE else load_map(folder(side.runs, name, side.name, side.seed))
+        model = load_map(None if name is None else folder(side.runs, name, side.name, side.seed))
         identity = digest_json(model.trunk.identity())
 
         def embed(regions: Sequence[Region]) -> Vectors:
@@ -171,7 +174,7 @@ METHODS: dict[str, Fit] = {
     "TagPool, entities alone": tag_pool,
     "TagPool + geometry, entities alone": beside(tag_pool, geometry_pool),
     "Hex2Vec-style": skip_gram,
-    INSIDE: jepa(INSIDE),
+    INSIDE: jepa(None),
     **{name: jepa(name) for name in TRAINED},
     SHUFFLED: jepa("geojepa TGI", shuffled=True),
 }

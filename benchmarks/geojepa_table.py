@@ -30,7 +30,7 @@ package learned from Europe: its means are over the cities of the rest alone, it
 """
 
 
-LOSSES = """At the last step, means over both sides and all seeds ("trained" says how many; every run in
+ABOUT_LOSSES = """At the last step, means over both sides and all seeds ("trained" says how many; every run in
 [geojepa-losses.jsonl](geojepa-losses.jsonl)). Prediction: smooth L1 distance from layer-normed targets; rank: effective
 rank of what is learned of region vectors, by its width; seconds on one thread beside another run.
 """
@@ -64,7 +64,7 @@ def write(scores: Path, methods: Sequence[str], losses: Sequence[geojepa_losses.
         "## Cities\n",
         _cities(rows, [m for m in known if m in (*OURS, "TagPool", "TagCount")]),
     ]
-    parts += ["## Losses\n", LOSSES, geojepa_losses.table(losses)]
+    parts += ["## Losses\n", ABOUT_LOSSES, geojepa_losses.table(losses)]
     path = Path("docs/results/geojepa.md")
     path.write_text("\n".join(parts))
     return path

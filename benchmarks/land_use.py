@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from benchmarks.maps import SETS, cities
 from benchmarks.running import markdown
 from graticule.embed_map import MapModel, load_map
+from graticule.embed_map.gather import parts_table, whole_entities
+from graticule.evaluation.inner import inner_folds
 from graticule.evaluation.predictors import Array
 from graticule.geo.coords import Points, local_km
+from graticule.geo.geoparquet import vectors_of
 from graticule.geo.region import Region
 from graticule.web.colouring import without_surroundings
 from graticule.web.region_page import AREA, entity_colours, three_colours
@@ -65,23 +68,19 @@ def land_use(tags: Mapping[str, str]) -> int | None:
 
 
 def entities_of(model: MapModel, regions: Sequence[Region]) -> Entities:
-    """As on the page of the city: an entity of several regions has the mean of its vectors, weighted by share."""
+    """As on the page of the city."""
     _, parts = model.embed_regions(regions)
-    ids = np.array([identity for region in regions for identity in region.ids])
-    shares = np.array([share for region in regions for share in region.shares]) + 1e-12
-    _, first, counts = np.unique(ids, return_index=True, return_counts=True)
-    order = np.argsort(ids, kind="stable")
-    starts, weights = counts.cumsum() - counts, shares[order][:, None]
-    means = np.add.reduceat(np.concatenate(parts)[order] * weights, starts, axis=0) / np.add.reduceat(weights, starts)
-    tags = [one for region in regions for one in region.tags]
-    shapes = shapely.from_wkb([shape for region in regions for shape in region.geometries])[first]
+    names = map(str, range(len(regions)))
+    table = whole_entities(parts_table(list(zip(names, regions, parts, strict=True)), model.width))
+    shapes = shapely.from_wkb(table["geometry"].to_pylist())
     places = shapely.get_coordinates(shapely.centroid(shapes))
-    return Entities([tags[i] for i in first], shapely.get_dimensions(shapes), places, means.astype(np.float32))
+    tags = [dict(pairs) for pairs in table["tags"].to_pylist()]
+    return Entities(tags, shapely.get_dimensions(shapes), places, vectors_of(table["embedding"]))
 
 
-def neighbours_accuracy(vectors: Array, labels: NDArray[np.int64], seed: int = 0) -> float:
+def neighbours_accuracy(vectors: Array, labels: NDArray[np.int64]) -> float:
     """Balanced accuracy of the vote of the nearest, over folds with equal parts of each class."""
-    fold = folds(labels, seed)
+    fold = inner_folds(labels, FOLDS, len(CLASSES))
     values = np.asarray(vectors, dtype=np.float64)
     said = np.zeros(len(labels), dtype=np.int64)
     votes = 1 + 1e-3 / (1 + np.arange(NEIGHBOURS))
@@ -91,15 +90,6 @@ def neighbours_accuracy(vectors: Array, labels: NDArray[np.int64], seed: int = 0
         near = labels[known][np.argsort(apart, axis=1, kind="stable")[:, :NEIGHBOURS]]
         said[asked] = np.array([(near == one) @ votes[: near.shape[1]] for one in range(len(CLASSES))]).argmax(axis=0)
     return float(np.mean([(said[labels == one] == one).mean() for one in np.unique(labels)]))
-
-
-def folds(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """(n,) the fold of each row; every class is dealt out evenly."""
-    rng, fold = np.random.default_rng(seed), np.zeros(len(labels), dtype=np.int64)
-    for one in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == one))
-        fold[rows] = np.arange(len(rows)) % FOLDS
-    return fold
 
 
 def one_hot(tags: Sequence[Mapping[str, str]]) -> Array:

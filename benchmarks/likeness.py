@@ -21,20 +21,28 @@ import numpy as np
 from benchmarks.maps import cities, some
 from graticule.cli.osm import label
 from graticule.embed_map import MapModel, load_map
+from graticule.embed_map.search import standardised
 from graticule.evaluation.predictors import Array
 from graticule.evaluation.regions import baselines
 from graticule.evaluation.regions.places import centres
 from graticule.geo.region import Region
 from graticule.web.document_markdown import write_markdown
 from graticule.web.document_page import write_html
-from graticule.web.likeness import Answer, Interpolation, Sight, likeness_document, nearest_elsewhere, rows_between
+from graticule.web.likeness import (
+    Answer,
+    Interpolation,
+    Sight,
+    likeness_document,
+    nearest_elsewhere,
+    rows_between,
+    unit_or_zero,
+)
 
 QUERIES, ANSWERS, LINES, STEPS = 12, 5, 3, 7
 LEAST_ENTITIES = 30  # of a region, so that there is something to see
 MOST_REGIONS = 100  # of a city, so that no large one gives all the answers
 MOST_ALIKE = 30  # entities with one label of a city: 20,000 bare buildings are no choice
 LEAST_SHARE = 0.5  # of an entity that lies in the region
-LEAST_SPREAD = 1e-6  # of a number over all candidates, below which it says nothing
 KINDS = (  # of the entities asked about: labels that count as one kind
     ("amenity=school",),
     ("leisure=park",),
@@ -80,19 +88,13 @@ class Candidates:
 
     def standardised(self) -> Candidates:
         """The same with vectors of which each number has mean 0 and deviation 1 over all candidates."""
-        return Candidates(self.sights, self.cities, {name: standardised(v) for name, v in self.vectors.items()})
+        plain = {name: standardised(v, v).astype(np.float32) for name, v in self.vectors.items()}
+        return Candidates(self.sights, self.cities, plain)
 
     def answers(self, row: int, method: str) -> list[Answer]:
         """The most alike in other cities."""
         found = zip(*nearest_elsewhere(self.vectors[method], self.cities, row, ANSWERS), strict=True)
         return [Answer(self.sights[other], float(similarity)) for other, similarity in found]
-
-
-def standardised(vectors: Array) -> Array:
-    """(n, d) with mean 0 and deviation 1 in each column; columns that hardly vary are zeros."""
-    spread = vectors.std(axis=0, dtype=np.float64)
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    return np.asarray(centred / np.where(spread > LEAST_SPREAD, spread, np.inf), dtype=np.float32)
 
 
 def city_name(file: str) -> str:
@@ -172,7 +174,7 @@ def asked_entities(found: Candidates, seed: int) -> list[int]:
 def interpolations(found: Candidates, rows: Sequence[int]) -> list[Interpolation]:
     """From each of the first regions asked about to the one of the others that the model finds least alike."""
     vectors, lines, free = found.vectors["GeoJEPA"], [], list(rows)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = unit_or_zero(vectors)
     for _ in range(LINES):
         first = free.pop(0)
         last = min(free, key=lambda row: float(unit[row] @ unit[first]))
@@ -188,7 +190,7 @@ def median_cosines(found: Candidates, pairs: int = 20_000) -> str:
     a, b = np.random.default_rng(0).integers(0, len(found.sights), (2, pairs))
     medians = []
     for vectors in found.vectors.values():
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        unit = unit_or_zero(vectors)
         medians.append(f"{np.median((unit[a] * unit[b]).sum(axis=1)):.2f}")
     return " and ".join(medians)
 

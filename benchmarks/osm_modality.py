@@ -19,26 +19,21 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.geojepa import SIDES, Exam, external_exam
+from benchmarks.architectures import SETTINGS
+from benchmarks.geojepa import SIDES, external_exam, score_vectors
 from benchmarks.geojepa_methods import SEEDS, Cities, Embed, Fit, Side, Vectors, jepa
 from benchmarks.geojepa_methods import folder as run_folder
 from benchmarks.running import markdown, side_by_side
-from benchmarks.world import image_places, months, text
-from graticule.data.store import prepare
+from benchmarks.world import prepare_text_and_image
 from graticule.embed import load
-from graticule.evaluation.regions.cities import one_city_out
 from graticule.evaluation.regions.labels import EXTERNAL
 from graticule.evaluation.regions.places import centres
-from graticule.evaluation.regions.probes import score_cities
 from graticule.evaluation.regions.results import Result, ResultStore, compare, summary, task_means
-from graticule.evaluation.regions.scores import Scores
 from graticule.geo.region import Region
 
 READER = "geojepa TG"
-COARSE = {"location": "harmonics", "location.max_degree": 30, "location.damping": 1, "location.low_frequency": 10}
 GRID = {"location.levels": 8, "location.coarsest": 64, "location.finest": 8192}  # cells of 200 to 1.6 km
-ENCODERS = {"harmonics": COARSE, "harmonics and hash grid": {**COARSE, "location": "harmonics+hash-grid", **GRID}}
-SETTINGS = {"steps": 300, "batch_size": 1024, "whiten": 96}
+ENCODERS = {"harmonics": {}, "harmonics and hash grid": {"location": "harmonics+hash-grid", **GRID}}
 SCORES = Path("docs/results/osm-modality")
 PAGE = Path("docs/results/osm-modality.md")
 NOTE = """# OpenStreetMap as a modality
@@ -58,8 +53,7 @@ tile's own map by the OSM tower of the same run. *GeoJEPA*: the vector that the 
 def world(data: Path, maps: Path, runs: Path, side: str) -> Path:
     """Text and image, and beside them the maps of a side where one is named."""
     plain = runs / "world-text-image"
-    texts = prepare({"text": text(data)}, to=plain)["text"]
-    prepare({"image": months(data, image_places(texts.lonlat, land=75_000, ocean=15_000))}, to=plain)
+    prepare_text_and_image(data, plain)
     if not side:
         return plain
     together = runs / f"world-{side}"
@@ -79,7 +73,7 @@ def train_one(data: Path, maps: Path, runs: Path, encoder: str, side: str, seed:
     from graticule.runs import train
 
     reader = {"trunk.osm": f"regions:{run_folder(runs, READER, side, 0)}"} if side else {}
-    settings = {**ENCODERS[encoder], **SETTINGS, **reader}
+    settings = {**SETTINGS, **ENCODERS[encoder], **reader}
     train("melt", world(data, maps, runs, side), to=folder(runs, encoder, side, seed), seed=seed, threads=1, **settings)
 
 
@@ -130,16 +124,6 @@ PAIRS = [
 ]
 
 
-def score(exam: Exam, fit: Fit, side: Side, asked: str) -> dict[str, Scores]:
-    """Scores of the cities that are asked for, each by a probe on the others."""
-    embed, scores = fit(side, exam.shown[asked]), {}
-    samples = {city: exam.sample(asked, city, embed(own)) for city, own in exam.shown[asked].items()}
-    for train, test in one_city_out(samples):
-        parts = ({city: samples[city] for city in names} for names in (train, test))
-        scores |= score_cities(*parts, exam.classes, exam.least)
-    return scores
-
-
 def score_all(data: Path, maps: Path, runs: Path, task: str) -> None:
     """Score every method and seed on one task; what is in SCORES/TASK.jsonl is not done again."""
     store = ResultStore(SCORES / f"{task}.jsonl")
@@ -150,7 +134,8 @@ def score_all(data: Path, maps: Path, runs: Path, task: str) -> None:
     for name, seed in todo:
         scores = {}
         for asked in exam.shown:
-            scores |= score(exam, METHODS[name], Side(asked.replace("hexagons", "rest"), maps, runs, seed), asked)
+            side = Side(asked.replace("hexagons", "rest"), maps, runs, seed)
+            scores |= score_vectors(exam, METHODS[name](side, exam.shown[asked]), asked, None)
         store.add(name, seed, task, exam.group, scores)
 
 

@@ -46,11 +46,17 @@ def sentinel2(data: Path) -> Source:
     return read.sentinel2(data / "satellite" / "sentinel2_patches", crop=64)
 
 
-def prepare_world(data: Path, to: Path) -> Dataset:
-    """Text, image (Blue Marble) and sentinel2 under `to`; goes on where it was."""
+def prepare_text_and_image(data: Path, to: Path) -> Dataset:
+    """Text and image (Blue Marble) under `to`; goes on where it was."""
     texts = prepare({"text": text(data)}, to=to)["text"]
     places = image_places(texts.lonlat, land=75_000, ocean=15_000)
-    return prepare({"image": months(data, places), "sentinel2": sentinel2(data)}, to=to)
+    return prepare({"image": months(data, places)}, to=to)
+
+
+def prepare_world(data: Path, to: Path) -> Dataset:
+    """Text, image (Blue Marble) and sentinel2 under `to`; goes on where it was."""
+    prepare_text_and_image(data, to)
+    return prepare({"sentinel2": sentinel2(data)}, to=to)
 
 
 if __name__ == "__main__":

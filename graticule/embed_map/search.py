@@ -54,8 +54,8 @@ def like(
     if asked.vectors.shape[1] != among.vectors.shape[1]:
         raise DataError(f"{asked.path} and {among.path} hold vectors of different models: they cannot be compared.")
     i = asked.row(name)
-    vector = _standardised(asked.vectors[i : i + 1], among.vectors)[0]
-    scores = _standardised(among.vectors, among.vectors) @ vector
+    vector = _directions(asked.vectors[i : i + 1], among.vectors)[0]
+    scores = _directions(among.vectors, among.vectors) @ vector
     if other is None:
         scores[i] = -np.inf
     place = asked.lonlat[i : i + 1]
@@ -73,7 +73,7 @@ def between(out: str | Path, a: str, b: str, steps: int = 5) -> list[Found]:
         raise SettingError(f"Ask for at least two steps, both ends among them, got {steps}.")
     rows = _read(Path(out), REGIONS)
     start, end = rows.row(a), rows.row(b)
-    vectors = _standardised(rows.vectors, rows.vectors)
+    vectors = _directions(rows.vectors, rows.vectors)
     scores = vectors @ _great_circle(vectors[start], vectors[end], np.linspace(0, 1, steps)).T
     inner = scores[:, 1:-1].copy()
     if len(rows.names) > 2:
@@ -92,10 +92,16 @@ def _great_circle(a: NDArray[Any], b: NDArray[Any], t: NDArray[np.float64]) -> N
     return np.asarray(way / np.sin(angle))
 
 
-def _standardised(vectors: NDArray[np.float32], over: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Unit vectors after each number has mean 0 and deviation 1 over the rows of `over`."""
+def standardised(vectors: NDArray[np.float32], over: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n, d) vectors, each number with mean 0 and deviation 1 over the rows of `over`, or 0 where it hardly varies."""
     spread = over.std(axis=0, dtype=np.float64)
-    plain = (vectors - over.mean(axis=0, dtype=np.float64)) / np.where(spread > LEAST_SPREAD, spread, np.inf)
+    centred = vectors - over.mean(axis=0, dtype=np.float64)
+    return np.asarray(centred / np.where(spread > LEAST_SPREAD, spread, np.inf))
+
+
+def _directions(vectors: NDArray[np.float32], over: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Standardised vectors at length 1."""
+    plain = standardised(vectors, over)
     unit: NDArray[np.float64] = plain / np.maximum(np.linalg.norm(plain, axis=1, keepdims=True), 1e-12)
     return unit
 

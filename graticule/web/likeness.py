@@ -98,7 +98,7 @@ def nearest_elsewhere(
     vectors: NDArray[Any], cities: Sequence[str], row: int, count: int = 5
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The rows of (n, d) vectors in other cities than `row`, by cosine similarity to it, and these similarities."""
-    unit = _unit(vectors)
+    unit = unit_or_zero(vectors)
     similarity = unit @ unit[row]
     similarity[np.asarray(cities) == cities[row]] = -np.inf
     order = np.argsort(-similarity, kind="stable")[:count]
@@ -117,7 +117,7 @@ def rows_between(
         raise SettingError(
             f"A line needs two different rows and 2 to {len(vectors)} points, got {first}, {last}, {count}."
         )
-    unit, shares = _unit(vectors), np.linspace(0, 1, count)
+    unit, shares = unit_or_zero(vectors), np.linspace(0, 1, count)
     rows, free = [first], np.ones(len(unit), dtype=bool)
     free[[first, last]] = False
     for share in shares[1:-1]:
@@ -191,7 +191,7 @@ def _tiles(titles: Sequence[tuple[str, Sight]], columns: int, side_in: float) ->
     return figure
 
 
-def _unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
+def unit_or_zero(vectors: NDArray[Any]) -> NDArray[np.float64]:
     """Vectors at length 1; those of zeros stay zeros and are like no other."""
     values = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(values, axis=1, keepdims=True)

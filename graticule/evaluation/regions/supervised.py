@@ -114,7 +114,7 @@ def trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network.of(rows, classes or rows.label.shape[1], widths)
-        train(network, rows, classes, seed, steps)
+        fit(network, rows, classes, seed, steps)
         return [predictions(network, own) for own in asked]
 
 
@@ -208,7 +208,7 @@ def thinned(rows: Labelled, seed: int, most: int) -> Labelled:
     )
 
 
-def train(network: Network, rows: Labelled, classes: int, seed: int, steps: int) -> None:
+def fit(network: Network, rows: Labelled, classes: int, seed: int, steps: int) -> None:
     """So many steps of AdamW on batches of whole regions."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     weights = class_weights(rows.label) if classes else np.ones(len(rows))
