@@ -261,7 +261,7 @@ def test_nearest_to_a_text(answer, run, spots, command):
     assert similarities == sorted(similarities, reverse=True)
 
 
-def test_nearest_to_a_picture(run, data, command, refused, tmp_path):
+def test_nearest_to_a_picture_and_maps_of_two_of_one_name(run, data, command, refused, tmp_path):
     import rasterio
 
     picture = next(data["image"].all_contents())
@@ -274,6 +274,12 @@ def test_nearest_to_a_picture(run, data, command, refused, tmp_path):
     code, out, err = command("nearest", run.folder, "--image", path, "--answer", "image", "-k", 1)
     assert code == 0, err
     assert LINE.match(out.strip("\n")).groups()[0::4] == ("1.000", "image-0")
+    (tmp_path / "again").mkdir()
+    again, page = tmp_path / "again" / path.name, tmp_path / "heat.html"
+    again.write_bytes(path.read_bytes())
+    code, _, err = command("heatmap", run.folder, "--image", path, "--image", again, "-o", page)
+    assert code == 0, err
+    assert all(f'"name":"{one}"' in page.read_text("utf-8") for one in (path, again))
     path.write_bytes(b"no picture")
     assert "picture.tif cannot be read as a picture" in refused("nearest", run.folder, "--image", path)
     assert "none.tif does not exist" in refused("nearest", run.folder, "--image", tmp_path / "none.tif")

@@ -253,7 +253,7 @@ def _heatmap(asked: argparse.Namespace) -> int:
 
     model = _model(asked.run)
     questions = {text: question(model, text=text) for text in asked.text}
-    questions |= {path.name: question(model, image=read_picture(model, path)) for path in asked.image}
+    questions |= {str(path): question(model, image=read_picture(model, path)) for path in asked.image}
     if asked.lon is not None or asked.lat is not None:
         vector = question(model, lon=asked.lon, lat=asked.lat)
         questions[f"latitude {asked.lat:g}, longitude {asked.lon:g}"] = vector
