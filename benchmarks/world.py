@@ -1,4 +1,4 @@
-"""The real data of the benchmarks and of the released model, prepared: text, Blue Marble, Sentinel-2.
+"""The real data of the benchmarks and of the released model, prepared: texts, Blue Marble, night, Sentinel-2.
 
 python -m benchmarks.world DATA TO
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from graticule import read
-from graticule.data.bluemarble import blue_marble
+from graticule.data.bluemarble import WORLD, blue_marble
 from graticule.data.land import land_and_sea
 from graticule.data.source import Source
 from graticule.data.store import Dataset, prepare
@@ -44,6 +45,37 @@ def months(data: Path, places: Points) -> Source:
 def sentinel2(data: Path) -> Source:
     """All 64-pixel crops of the 23 real Sentinel-2 patches."""
     return read.sentinel2(data / "satellite" / "sentinel2_patches", crop=64)
+
+
+def near(towns: Points, spread_km: float, seed: int = 0) -> Points:
+    """A place beside each of `towns`, at normal distances of this deviation to the east and to the north."""
+    moves = np.random.default_rng(seed).normal(0, spread_km, (len(towns), 2, 1))
+    return np.concatenate([offset_km(town[None], *move)[0] for town, move in zip(towns, moves, strict=True)])
+
+
+def along_a_curve(places: Points) -> Points:
+    """The same places with neighbours one after another, so that a large raster is read piece by piece."""
+    column, row = ((places + np.array([180, 90])) / 360 * 256).astype(np.int64).T
+    return places[np.lexsort((np.where(row % 2, -column, column), row))]
+
+
+def prepare_groups(data: Path, to: Path, *, land: int = 400_000, sea: int = 30_000, beside: int = 3) -> Dataset:
+    """What is known of the world by day (`day`, `detail`), by `night` and in words (`text`), under `to`.
+
+    Images are at area-uniform places on land and at sea, and at `beside` places about 10 km from every text.
+    """
+    towns = prepare({"text": text(data)}, to=to)["text"].lonlat
+    spread = land_and_sea(land=land, sea=sea, draws=8 * (land + sea), seed=0)
+    lon, lat = along_a_curve(np.concatenate([spread, *(near(towns, 10, seed) for seed in range(beside))])).T
+    pictures = data / "satellite"
+    options: dict[str, Any] = {"lon": lon, "lat": lat, "licence": "public domain, NASA"}
+    months = sorted((pictures / "bluemarble_monthly").glob("world.2004*.jpg"))
+    images = {
+        "day": read.raster(months, bounds=WORLD, size_km=126, pixels=9, **options),
+        "detail": read.raster(pictures / "bluemarble_z7.tif", size_km=40, pixels=17, **options),
+        "night": read.raster(pictures / "blackmarble_z7.tif", size_km=80, pixels=17, **options),
+    }
+    return prepare(images, to=to)
 
 
 def prepare_text_and_image(data: Path, to: Path) -> Dataset:

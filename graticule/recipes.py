@@ -3,6 +3,7 @@
 imagebind   one symmetric InfoNCE a modality against location, all modalities every step
 cyclic      the modalities take turns; location trains throughout, or stays frozen
 melt        all pairs of all modalities in one softmax
+distil      no contrast: the location encoder learns the teacher's vectors, all modalities in closed form
 all-to-all  every two of {location, modalities}, for rows that are co-located
 satclip, geoclip, csp   the binary baselines: one modality, their encoder, loss and negatives
 geojepa, geojepa-paper  prediction in latent space over regions of maps, without negatives: the default, and the
@@ -12,7 +13,7 @@ geojepa, geojepa-paper  prediction in latent space over regions of maps, without
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graticule.encoders.location import LocationEncoder
@@ -21,6 +22,7 @@ from graticule.errors import SettingError, unknown
 from graticule.learners.contrastive import ContrastiveLearner
 from graticule.learners.jepa import GEOJEPA, GEOJEPA_PAPER
 from graticule.learners.places import PlaceQueue, RandomPlaces
+from graticule.learners.teacher import TEACHER
 from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, PairwiseInfoNCE
 from graticule.settings import Settings
 from graticule.training.trainer import Phase
@@ -42,8 +44,14 @@ Recipe = Callable[[Parts], tuple[ContrastiveLearner, list[Phase]]]
 def _learner(parts: Parts, objective: Any, **options: Any) -> ContrastiveLearner:
     settings = parts.settings
     return ContrastiveLearner(
-        parts.location, parts.towers, objective, contrast=settings.contrast, regression=settings.regression, **options
-    )
+        parts.location, parts.towers, objective,
+        contrast=settings.contrast, regression=settings.regression, distil=settings.distil, **options,
+    )  # fmt: skip
+
+
+def _phase(parts: Parts, *names: str, **options: Any) -> Phase:
+    """Rows of these modalities, and beside them those of the teacher where one is asked for."""
+    return Phase((*names, TEACHER) if parts.settings.distil else names, **options)
 
 
 def _temperature(parts: Parts) -> dict[str, Any]:
@@ -61,7 +69,7 @@ def imagebind(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """
     symmetric = _or(parts.settings.symmetric, True)
     objective = PairwiseInfoNCE(list(parts.towers), symmetric=symmetric, **_temperature(parts))
-    return _learner(parts, objective), [Phase(tuple(parts.towers))]
+    return _learner(parts, objective), [_phase(parts, *parts.towers)]
 
 
 def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -84,7 +92,7 @@ def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     frozen = (r"location\.",) if settings.freeze_location else ()
     objective = PairwiseInfoNCE(list(parts.towers), symmetric=_or(settings.symmetric, True), **_temperature(parts))
-    return _learner(parts, objective), [Phase((name,), length(name), frozen) for name in parts.towers]
+    return _learner(parts, objective), [_phase(parts, name, steps=length(name), frozen=frozen) for name in parts.towers]
 
 
 def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -94,7 +102,20 @@ def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """
     symmetric = _or(parts.settings.symmetric, False)
     objective = MultiPairNTXent(list(parts.towers), symmetric=symmetric, **_temperature(parts))
-    return _learner(parts, objective), [Phase(tuple(parts.towers))]
+    return _learner(parts, objective), [_phase(parts, *parts.towers)]
+
+
+def distil(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
+    """Distillation alone: all modalities of the data in one closed-form vector a place, which location learns.
+
+    The finished run has no towers; another recipe goes on from it with `start=RUN`.
+
+    `graticule train distil DATA --to RUN --set neighbours.text=32`
+    """
+    if not parts.settings.distil:
+        raise SettingError("The recipe distil needs a weight of the teacher above 0, got distil=0.")
+    alone = replace(parts, towers={})
+    return _learner(alone, None), [_phase(alone)]
 
 
 def all_to_all(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -112,7 +133,7 @@ def satclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     `graticule train satclip DATA --to RUN --set modalities=image`
     """
     objective = PairwiseInfoNCE(_one(parts), **_temperature(parts))
-    return _learner(parts, objective), [Phase(tuple(parts.towers))]
+    return _learner(parts, objective), [_phase(parts, *parts.towers)]
 
 
 def geoclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -147,6 +168,7 @@ RECIPES: dict[str, Recipe] = {
     "imagebind": imagebind,
     "cyclic": cyclic,
     "melt": melt,
+    "distil": distil,
     "all-to-all": all_to_all,
     "satclip": satclip,
     "geoclip": geoclip,
@@ -158,6 +180,7 @@ JEPA_RECIPES: dict[str, dict[str, Any]] = {  # options of JepaLearner, and of th
 }
 AS_PUBLISHED: dict[str, Any] = {"temperature": 0.07, "learn_temperature": True}
 DEFAULTS: dict[str, Settings] = {
+    "distil": Settings(distil=1.0),
     "satclip": Settings(location="satclip", **AS_PUBLISHED),
     "geoclip": Settings(location="geoclip", batch_size=256, queue=1024, **AS_PUBLISHED),
     "csp": Settings(location="csp", location_options={"dropout": 0.5}, **AS_PUBLISHED),

@@ -48,6 +48,9 @@ class Settings:
     symmetric: bool | None = None  # None: imagebind and cyclic yes, melt no (a row finds its place)
     contrast: float = 1.0  # weight of the contrastive loss
     regression: float = 0.0  # weight of regressing the towers' features from the location vector
+    distil: float = 0.0  # weight of regressing the teacher's vectors: all modalities in closed form
+    neighbours: dict[str, int] = field(default_factory=dict)  # neighbours.text=32: rows that speak for a place to it
+    teacher_places: str = ""  # a table of places at which it speaks; without one the places of all rows
     queue: int = 4096  # geoclip: places of earlier batches
     random_places: int = 1024  # csp: random places a step
     cycle: str = "steps"  # cyclic: what `every` counts, steps or epochs of the modality
@@ -63,12 +66,12 @@ class Settings:
     shuffle: bool = False  # control: permute the places among the rows of each modality
 
 
-DOTTED = {"location": "location_options", "trunk": "trunks", "jepa": "jepa"}
+DOTTED = {"location": "location_options", "trunk": "trunks", "jepa": "jepa", "neighbours": "neighbours"}
 LEAST = {
     **dict.fromkeys(("batch_size", "batch_tokens", "row_tokens", "checkpoint_every", "dim", "every", "log_every"), 1),
     **dict.fromkeys(("clip", "ema", "holdout_km", "learning_rate", "steps", "warmup", "weight_decay", "within_km"), 0),
     **dict.fromkeys(
-        ("contrast", "dropout", "regression", "seed", "threads", "whiten", "last_learning_rate", "beta2"), 0
+        ("contrast", "distil", "dropout", "regression", "seed", "threads", "whiten", "last_learning_rate", "beta2"), 0
     ),
 }
 ACCEPTED: dict[str, tuple[type, ...]] = {

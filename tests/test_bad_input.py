@@ -258,7 +258,7 @@ def test_folder_without_patches(refused, tmp_path):
 def test_unknown_recipe(refused, data, tmp_path):
     said = refused("train", "cylic", data.folder, "--to", tmp_path / "run")
     assert "Unknown recipe 'cylic'. Did you mean 'cyclic'" in said
-    assert "Valid: all-to-all, csp, cyclic, geoclip, geojepa, geojepa-paper, imagebind, melt, satclip." in said
+    assert "Valid: all-to-all, csp, cyclic, distil, geoclip, geojepa, geojepa-paper, imagebind, melt, satclip." in said
 
 
 def test_unknown_key(refused, data, tmp_path):

@@ -33,6 +33,7 @@ CASES = {
     "imagebind": HARMONICS,
     "cyclic": HARMONICS | {"every": 2},
     "melt": HARMONICS | {"regression": 0.5},
+    "distil": HARMONICS | {"neighbours.text": 4},
     "all-to-all": HARMONICS,
     "satclip": ONE | {"location.max_degree": 4},
     "geoclip": ONE | {"location.frequencies_per_sigma": 8, "queue": 20},
@@ -72,9 +73,10 @@ def test_recipe_trains_and_loads_again(name, data, tmp_path):
     assert about["recipe"] == name
     assert about["settings"]["steps"] == 5
     names = CASES[name].get("modalities", "text,image").split(",")
-    assert (
-        set(about["data"]) == set(about["towers"]) == set(about["rows_trained"]) == set(model.modalities) == set(names)
-    )
+    towers, teacher = ((), {"teacher"}) if name == "distil" else (names, set())
+    assert set(about["data"]) == set(names)
+    assert set(about["rows_trained"]) == {*names, *teacher}
+    assert set(about["towers"]) == set(model.modalities) == set(towers)
     assert about["data"]["image"]["fingerprint"] == data["image"].fingerprint
     assert about["graticule"] == graticule.__version__
     assert sorted(p.name for p in folder.iterdir()) == ["log.jsonl", "model.safetensors", "run.json"]
@@ -86,7 +88,7 @@ def test_recipe_trains_and_loads_again(name, data, tmp_path):
     assert np.isfinite(vectors).all()
     assert vectors.std(axis=0).max() > 0
     assert np.array_equal(again.embed(**PLACES), vectors)
-    for modality in names:
+    for modality in towers:
         contents = list(data[modality].all_contents())[:3]
         assert np.array_equal(again.embed_contents(modality, contents), model.embed_contents(modality, contents))
     started = location_encoder(**about["location"]).state_dict()

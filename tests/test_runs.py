@@ -118,7 +118,7 @@ def test_points_are_no_modality_to_train_on(tmp_path):
         train("melt", only, to=tmp_path / "x", **OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["loss", "step", "items", "training"])
+@pytest.mark.parametrize("name", ["loss", "step", "items", "teacher", "training"])
 def test_names_that_are_used_otherwise_are_refused(tmp_path, name):
     made = prepare({name: text_source(20)}, to=tmp_path / "data")
     with pytest.raises(SettingError, match=f"cannot be called {name!r}"):
@@ -131,6 +131,10 @@ def test_names_that_are_used_otherwise_are_refused(tmp_path, name):
         ({"stepps": 3}, "'steps'"),
         ({"trunk.images": "statistics"}, "Did you mean 'image'"),
         ({"trunk.image": "statistic"}, "Did you mean 'statistics'"),
+        ({"trunk.image": "statistics:3+x"}, "at least one pixel"),
+        ({"distil": -1}, "distil"),
+        ({"distil": 1, "neighbours.texts": 3}, "Did you mean 'text'"),
+        ({"distil": 1, "neighbours.text": 0}, "neighbours.text=0"),
         ({"location.max_degre": 3}, "'max_degree'"),
         ({"location": "harmonic"}, "Did you mean 'harmonics'"),
         ({"head": "mpl"}, "'mlp'"),
@@ -142,6 +146,38 @@ def test_names_that_are_used_otherwise_are_refused(tmp_path, name):
 def test_wrong_settings_are_answered_with_one_sentence(data, tmp_path, asked, message):
     with pytest.raises(GraticuleError, match=message):
         train("melt", data, to=tmp_path, **OPTIONS | asked)
+
+
+def test_distil_without_its_weight_is_refused(data, tmp_path):
+    with pytest.raises(SettingError, match="distil=0"):
+        train("distil", data, to=tmp_path, **OPTIONS, distil=0)
+
+
+def test_the_teacher_speaks_at_the_places_asked_for(data, tmp_path, seen):
+    (tmp_path / "places.csv").write_text("lon,lat\n10,50\n11,51\n10,50\n")
+    train("distil", data, to=tmp_path / "all", **OPTIONS)
+    train("melt", data, to=tmp_path / "some", **OPTIONS, distil=0.5, teacher_places=str(tmp_path / "places.csv"))
+    everywhere, some = (sources["teacher"] for sources, _, _ in seen)
+    own = np.concatenate([data["text"].lonlat, data["image"].lonlat])
+    assert np.array_equal(everywhere.lonlat, np.unique(own, axis=0))
+    assert some.lonlat.tolist() == [[10, 50], [11, 51]]
+    assert some.features.shape == (2, 8)
+    assert [phase.modalities for _, phases, _ in seen for phase in phases] == [
+        ("teacher",),
+        ("image", "text", "teacher"),
+    ]
+
+
+def test_a_run_goes_on_from_a_taught_encoder_and_leaves_it_alone_when_frozen(data, tmp_path):
+    taught = train("distil", data, to=tmp_path / "taught", **OPTIONS)
+    tied = train("cyclic", data, to=tmp_path / "tied", **OPTIONS, start=str(taught.folder), freeze_location=True)
+    assert tied.modalities == ["image", "text"]
+    assert np.array_equal(tied.embed(lon=[3, 9], lat=[4, 8]), taught.embed(lon=[3, 9], lat=[4, 8]))
+
+
+def test_boxes_of_image_statistics_can_be_set(data, tmp_path):
+    run = train("melt", data, to=tmp_path, **OPTIONS, **{"trunk.image": "statistics:1+3"})
+    assert run.about["towers"]["image"]["trunk"]["boxes"] == [1, 3]
 
 
 def test_photos_need_a_trunk_of_their_own(tmp_path):

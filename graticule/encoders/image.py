@@ -39,13 +39,15 @@ BAND_STATISTICS: dict[int, tuple[list[float], list[float]]] = {
 class StatisticsTrunk:
     """Patch -> per band the central pixel, then mean and standard deviation in centred boxes; needs no weights.
 
-    `boxes` are side lengths in pixels, cut to the patch; 1 means the pixel alone. Values are reflectances:
-    uint16 divided by 10,000, uint8 by 255. Order: by box; in a box all means, then all deviations.
+    `boxes` are side lengths in pixels, also as "5+17", cut to the patch; 1 means the pixel alone. Values are
+    reflectances: uint16 divided by 10,000, uint8 by 255. Order: by box; in a box all means, then all deviations.
     """
 
     kind = "image"
 
-    def __init__(self, boxes: Sequence[int] = (1, 5, 17)) -> None:
+    def __init__(self, boxes: Sequence[int] | str = (1, 5, 17)) -> None:
+        if isinstance(boxes, str):
+            boxes = [int(side) if side.isdecimal() else 0 for side in boxes.split("+")]
         if not boxes or any(box < 1 for box in boxes):
             raise SettingError(f"Expected box sizes of at least one pixel, got {tuple(boxes)}.")
         self.boxes = tuple(boxes)

@@ -153,7 +153,7 @@ def paired_test(
     sums = block_sums(block, np.stack([gain, np.ones(len(gain))], axis=1))
     gains, rows = (block_weights(len(sums), INTERVAL_DRAWS, seed) @ sums).T
     low, high = interval(gains / rows)
-    return Paired(float(gain.mean()), low, high, _sign_flip(sums[:, 0], draws, seed))
+    return Paired(float(gain.mean()), low, high, sign_flip(sums[:, 0], draws, seed))
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -181,7 +181,7 @@ def _r2(rows: Floats, missed: Floats, total: Floats, squares: Floats) -> Floats:
     return np.where(flat, missed == 0, 1 - missed / np.where(flat, 1, spread))
 
 
-def _sign_flip(sums: Floats, draws: int, seed: int) -> float:
+def sign_flip(sums: Floats, draws: int = 9999, seed: int = 0) -> float:
     """Two-sided p that the sum of (blocks,) values is as far from 0 under random signs."""
     reached = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
     if len(sums) <= EXACT_BLOCKS:

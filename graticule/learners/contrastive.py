@@ -14,6 +14,7 @@ from graticule.geo.coords import fibonacci_lattice
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.base import Learner
 from graticule.learners.places import PlaceQueue, RandomPlaces
+from graticule.learners.teacher import TEACHER
 from graticule.objectives.contrastive import Pair
 from graticule.objectives.regression import effective_rank, feature_regression
 
@@ -24,33 +25,37 @@ class ContrastiveLearner(Learner):
     `other_places` are extra negatives, `second_view` asks for a second dropout view of every place.
     `regression` > 0 adds, that many times, the regression of each tower's standardised input features
     from the location vector by a linear head, which is thrown away after training; `contrast` weighs
-    the objective itself.
+    the objective itself. `distil` weighs the regression of a teacher's vectors (`learners.teacher`), where a
+    batch holds places with them. With `contrast` 0 and no `regression` the towers do not learn.
     """
 
     def __init__(
         self,
         location: LocationEncoder,
         towers: Mapping[str, Tower],
-        objective: nn.Module,
+        objective: nn.Module | None,
         *,
         other_places: RandomPlaces | PlaceQueue | None = None,
         second_view: bool = False,
         contrast: float = 1.0,
         regression: float = 0.0,
+        distil: float = 0.0,
     ) -> None:
         super().__init__()
         self.location, self.towers, self.objective = location, nn.ModuleDict(towers), objective
         self.other_places, self.second_view = other_places, second_view
-        self.contrast, self.regression = contrast, regression
+        self.contrast, self.regression, self.distil = contrast, regression, distil
         targets = {name: tower.targets_dim for name, tower in towers.items()} if regression else {}
         self.decoders = nn.ModuleDict({name: nn.Linear(location.dim, dim) for name, dim in targets.items() if dim})
         self._seen: Tensor | None = None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The objective's losses and, when asked for, `regression/NAME` of each modality."""
-        pairs = [self._pair(name, rows) for name, rows in batch.items()]
-        losses: dict[str, Tensor] = self.objective(pairs)
-        losses["loss"] = self.contrast * losses["loss"]
+        """The objective's losses and, when asked for, `regression/NAME` of each modality and `teacher`."""
+        losses: dict[str, Tensor] = {}
+        pairs = [self._pair(name, rows) for name, rows in batch.items() if name != TEACHER]
+        if self.objective is not None and pairs:
+            losses = self.objective(pairs)
+            losses["loss"] = self.contrast * losses["loss"]
         for pair in pairs:
             if pair.name in self.decoders:
                 tower = cast(Tower, self.towers[pair.name])
@@ -58,6 +63,10 @@ class ContrastiveLearner(Learner):
                 part = feature_regression(self.decoders[pair.name](pair.location), target)
                 losses[f"regression/{pair.name}"] = part
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
+        if TEACHER in batch:
+            rows = batch[TEACHER]
+            losses[TEACHER] = feature_regression(self.location(rows.lonlat), rows.features.float())
+            losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         self._seen = torch.cat([rows.lonlat for rows in batch.values()]).detach()
         return losses
 

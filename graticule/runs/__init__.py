@@ -16,15 +16,18 @@ from graticule.data.store import Dataset, Table, open_dataset
 from graticule.errors import DataError, SettingError, unknown
 from graticule.files import digest_file, digest_json, read_json, write_json
 from graticule.finished import FORMAT
+from graticule.learners.teacher import TEACHER
 from graticule.recipes import DEFAULTS, JEPA_RECIPES, RECIPES
 from graticule.runs import contrastive, jepa
-from graticule.runs.assembled import Assembled, names
+from graticule.runs.assembled import Assembled, device, names
 from graticule.settings import Settings, parse_settings
 from graticule.tensors import save_tensors
 from graticule.training.trainer import Schedule, fit
 
 logger = logging.getLogger(__name__)
-TAKEN = {"learning_rate", "loss", "place", "rank", "seconds", "spread", "step"} | set(dir(torch.nn.ParameterDict()))
+TAKEN = {"learning_rate", "loss", "place", "rank", "seconds", "spread", "step", TEACHER} | set(
+    dir(torch.nn.ParameterDict())
+)
 
 
 def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: Any) -> Any:
@@ -39,7 +42,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     folder = Path(to)
     tables = _chosen(dataset, resolved)
-    device = _device(resolved.device)
+    where = device(resolved)
     if resolved.threads:
         torch.set_num_threads(resolved.threads)
     about = {
@@ -59,7 +62,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
         return family.load(folder)
     _refuse_other(folder, about)
     run = family.assemble(name, tables, resolved)
-    run.learner.to(device)
+    run.learner.to(where)
     write_json(folder / "started.json", about)
     began = time.monotonic()
     fit(run.learner, run.sources, run.phases, _schedule(resolved), folder)
@@ -132,14 +135,6 @@ def _without_folders(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {k: _without_folders(v) for k, v in value.items() if k != "folder"}
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise SettingError(f"device must be auto, cpu or cuda, got {name!r}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device=cuda was asked for, but torch sees no CUDA device here. Use device=auto or cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _schedule(settings: Settings) -> Schedule:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from graticule.errors import SettingError
 from graticule.geo.placed import Batch
 from graticule.learners.base import Learner
+from graticule.settings import Settings
 from graticule.training.trainer import Phase
 
 
@@ -27,3 +31,13 @@ class Assembled:
 def names(text: str) -> list[str]:
     """The words of a comma-separated setting."""
     return [name for name in text.replace(" ", "").split(",") if name]
+
+
+def device(settings: Settings) -> torch.device:
+    """Where a run trains; "auto" is CUDA where there is one."""
+    name = settings.device
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingError(f"device must be auto, cpu or cuda, got {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device=cuda was asked for, but torch sees no CUDA device here. Use device=auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

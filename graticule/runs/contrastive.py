@@ -16,15 +16,18 @@ from graticule.data.store import Table
 from graticule.embed import load as load
 from graticule.encoders.location import LocationEncoder, location_encoder
 from graticule.encoders.towers import Tower, tower, trunk
-from graticule.errors import DataError, GraticuleError, SettingError
+from graticule.errors import DataError, GraticuleError, SettingError, unknown
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.features import cached_features, raw_features
+from graticule.learners.teacher import TEACHER, teach
 from graticule.recipes import Parts, recipe
-from graticule.runs.assembled import Assembled, names
+from graticule.runs.assembled import Assembled, device, names
 from graticule.settings import Settings
 
 logger = logging.getLogger(__name__)
 DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics", "region": "regions"}
+
+OPTION = {"statistics": "boxes"}  # what stands behind the colon of a trunk, if not a folder
 
 
 def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Assembled:
@@ -35,11 +38,23 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Asse
     learner, phases = recipe(name)(Parts(location, towers, {n: len(s) for n, s in sources.items()}, settings))
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=settings.within_km)
+    if settings.distil:
+        sources[TEACHER] = _teacher(sources, settings)
     about = {
         "location": location.config,
-        "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items()},
+        "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
     }
     return Assembled(learner, sources, phases, about, kept=("location.", "towers."))
+
+
+def _teacher(sources: Batch, settings: Settings) -> Placed:
+    """The teacher's vectors at the places asked for, or at those of all rows."""
+    for name in settings.neighbours:
+        if name not in sources:
+            raise unknown("modality in neighbours.NAME", name, sources)
+    asked = [table_places(settings.teacher_places)] if settings.teacher_places else [r.lonlat for r in sources.values()]
+    places = np.unique(np.concatenate(asked), axis=0)
+    return teach(sources, places, settings.neighbours, dim=settings.dim, seed=settings.seed, device=device(settings))
 
 
 def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, dict[str, dict[str, Any] | None]]:
@@ -74,8 +89,8 @@ def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
     spec = settings.trunks.get(name, DEFAULT_TRUNKS.get(kind))
     if spec is None:
         raise SettingError(f"Modality {name!r} holds {kind} rows and needs a trunk: --set trunk.{name}=photo:FOLDER.")
-    trunk_name, _, folder = spec.partition(":")
-    return {"name": trunk_name} | ({"folder": folder} if folder else {})
+    trunk_name, _, value = spec.partition(":")
+    return {"name": trunk_name} | ({OPTION.get(trunk_name, "folder"): value} if value else {})
 
 
 def _location(settings: Settings) -> LocationEncoder:

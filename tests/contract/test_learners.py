@@ -12,6 +12,7 @@ from graticule.geo.coords import uniform_places
 from graticule.geo.placed import Placed
 from graticule.learners.base import Learner
 from graticule.learners.jepa import JepaLearner
+from graticule.learners.teacher import TEACHER
 from graticule.recipes import RECIPES, Parts
 from graticule.settings import Settings
 from graticule.training.trainer import Phase
@@ -22,6 +23,8 @@ ROWS = 12
 VARIANTS = {name: {} for name in RECIPES} | {
     "melt regression": {"regression": 0.5},
     "imagebind regression": {"regression": 1.0, "contrast": 0.0},
+    "distil": {"distil": 1.0},
+    "melt distil": {"distil": 0.5},
     "cyclic epochs": {"cycle": "epochs", "every": 2},
 }
 JEPA = {
@@ -56,7 +59,7 @@ def build_parts(variant):
 
 def rows(name):
     rng = np.random.default_rng(len(name))
-    width = {"image": 5, "text": 7}[name]
+    width = {"image": 5, "text": 7, TEACHER: 8}[name]
     return Placed(uniform_places(ROWS, seed=3), rng.normal(size=(ROWS, width)).astype(np.float16))
 
 

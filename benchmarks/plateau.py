@@ -1,0 +1,187 @@
+"""Do more modalities help? Words, day and night, alone and together, in three architectures; and what makes them help.
+
+    python -m benchmarks.plateau DATA RUNS [--workers 2]
+
+Three groups of modalities (words: `text`; day: `day` and `detail`; night: `night`) in seven combinations, three
+architectures and three seeds, and runs with one thing turned off, all on the same places and location encoder. Each
+finished run is scored once and kept in RUNS; the sweep goes on where it was. Writes docs/results/plateau.md and
+docs/results/plateau.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks import plateau_table
+from benchmarks.running import side_by_side
+from graticule.embed import Model
+from graticule.evaluation.examine import evaluate
+from graticule.evaluation.outcomes import Outcome
+from graticule.evaluation.tasks import EXTRA, MAIN, Task, load_tasks
+from graticule.evaluation.uncertainty import row_loss
+from graticule.files import atomic_write
+from graticule.geo.coords import Points
+from graticule.runs import train
+
+SEEDS = (0, 1, 2)
+GROUPS = {"words": ("text",), "day": ("day", "detail"), "night": ("night",)}
+COMBINATIONS = (
+    ("words",), ("day",), ("night",), ("words", "day"), ("words", "night"), ("day", "night"), ("words", "day", "night"),
+)  # fmt: skip
+PLACES = {"land": 50_000, "sea": 8_000, "beside": 1}
+ENCODER = {
+    "location": "harmonics+hash-grid",
+    "location.max_degree": 16,
+    "location.damping": 1.0,
+    "location.width": 384,
+    "location.depth": 3,
+}
+TRUNKS = {"trunk.day": "statistics:3+9", "trunk.detail": "statistics:5+17", "trunk.night": "statistics:5+17"}
+COMMON = {**ENCODER, "steps": 400, "batch_size": 512, "learning_rate": 2e-3}
+TAUGHT = {"distil": 1.0, "contrast": 0.1}
+ARCHITECTURES: dict[str, dict[str, Any]] = {"imagebind": {}, "cyclic": {"every": 20}, "melt": {}}
+ALL = ("words", "day", "night")
+PLAIN = {"distil": 0.0, "contrast": 1.0}
+CONTROLS: dict[str, dict[str, Any]] = {
+    "plain InfoNCE: no teacher, learned temperature": {**PLAIN, "temperature": 0.07, "learn_temperature": True},
+    "no teacher": PLAIN,
+    "no teacher, tower features regressed instead": {**PLAIN, "contrast": 0.1, "regression": 1.0},
+    "no hash grid, harmonics to degree 30": {"location": "harmonics", "location.max_degree": 30},
+    "words not smoothed": {"neighbours.text": 1},
+}
+
+
+def runs() -> dict[str, tuple[str, tuple[str, ...], dict[str, Any]]]:
+    """Every run by name: its recipe, its groups of modalities, and what it changes."""
+    found = {
+        f"{recipe}, {' + '.join(groups)}": (recipe, groups, {})
+        for recipe in ARCHITECTURES
+        for groups in COMBINATIONS
+    }  # fmt: skip
+    for recipe in ARCHITECTURES:
+        for label, change in CONTROLS.items():
+            found[f"{recipe}, {' + '.join(ALL)}, {label}"] = (recipe, ALL, change)
+    found[f"distil, {' + '.join(ALL)}"] = ("distil", ALL, {})
+    return found
+
+
+def settings(recipe: str, groups: Sequence[str], change: Mapping[str, Any], places: Path) -> dict[str, Any]:
+    """All settings of a run."""
+    modalities = [name for group in groups for name in GROUPS[group]]
+    chosen = {**COMMON, **TAUGHT, **ARCHITECTURES.get(recipe, {}), "modalities": ",".join(modalities)}
+    chosen |= {key: value for key, value in TRUNKS.items() if key.removeprefix("trunk.") in modalities}
+    chosen |= {"neighbours.text": 32} if "text" in modalities else {}
+    if recipe == "cyclic":  # as many steps of each modality
+        chosen["steps"] = COMMON["steps"] * len(modalities)
+    chosen |= change
+    if chosen["distil"]:
+        chosen["teacher_places"] = str(places)
+    else:
+        del chosen["neighbours.text"]
+    if not chosen["location"].endswith("hash-grid"):
+        chosen["location.low_frequency"] = 10
+    return chosen
+
+
+def folder_of(name: str, seed: int) -> str:
+    kept = "".join(c if c.isalnum() else " " for c in name)
+    return "-".join([*kept.split(), str(seed)])
+
+
+def train_one(data: Path, runs_folder: Path, name: str, seed: int) -> None:
+    """Train, score and keep the scores of one run."""
+    recipe, groups, change = runs()[name]
+    chosen = settings(recipe, groups, change, runs_folder / "places.parquet")
+    folder = runs_folder / folder_of(name, seed)
+    model = train(recipe, runs_folder / "world", to=folder, seed=seed, threads=1, **chosen)
+    keep_scores(model, load_tasks(data / "tasks", (*MAIN, *EXTRA)), folder / "scores.npz")
+
+
+def keep_scores(model: Model, tasks: Sequence[Task], path: Path) -> None:
+    """Scores (task, split) by ridge, and under blocks what every 10-degree cell (task, 648) adds to them."""
+    report = evaluate(model.embed_points, tasks, baselines=False)
+    scores = np.full((len(tasks), 2), np.nan)
+    cells = np.zeros((len(tasks), 36 * 18), dtype=np.float32)
+    number = {task.name: i for i, task in enumerate(tasks)}
+    for outcome in report.outcomes:
+        row = number[outcome.task.name]
+        scores[row, ["random", "blocks"].index(outcome.split)] = outcome.score
+        if outcome.split == "blocks":
+            cells[row] = cell_shares(outcome)
+    names = np.array([task.name for task in tasks])
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, names=names, scores=scores, cells=cells, seconds=model.about["seconds"])
+
+    atomic_write(path, write)
+
+
+def cell_shares(outcome: Outcome) -> NDArray[np.float32]:
+    """(648,) what the rows of every 10-degree cell add to the score: minus their loss as a share of what a fold has.
+
+    The sum over cells, plus 1 for a regression, is the score, R2 clipped at 0.
+    """
+    truth, fold, classes = outcome.truth, outcome.answers.fold, len(outcome.task.classes)
+    loss = row_loss(truth, outcome.clipped, classes)
+    folds = int(fold.max()) + 1
+    count = np.bincount(fold, minlength=folds)
+    if classes:
+        share = (1 - loss) / count[fold]
+    else:
+        mean = np.bincount(fold, truth, folds) / count
+        share = -loss / np.bincount(fold, (truth - mean[fold]) ** 2, folds)[fold]
+    return np.bincount(ten_degrees(outcome.task.points[outcome.answers.row]), share / folds, 36 * 18).astype(np.float32)
+
+
+def ten_degrees(points: Points) -> NDArray[np.int64]:
+    """(n,) numbers of the 10-degree cells of (n, 2) lon/lat degrees."""
+    column = np.clip((points[:, 0] + 180) // 10, 0, 35).astype(np.int64)
+    return column * 18 + np.clip((points[:, 1] + 90) // 10, 0, 17).astype(np.int64)
+
+
+def prepare_places(data: Path, runs_folder: Path) -> None:
+    """The world of the sweep, and the places at which every teacher speaks, whatever modalities it has."""
+    from benchmarks.world import prepare_groups  # reads rasters, which a run does not
+
+    world = prepare_groups(data, runs_folder / "world", **PLACES)
+    lon, lat = world["day"].lonlat.T
+    pq.write_table(pa.table({"lon": lon, "lat": lat}), runs_folder / "places.parquet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-table", action="store_true", help="train and score only")
+    asked = parser.parse_args()
+    if asked.one:
+        return train_one(asked.data, asked.runs, asked.one, asked.seed)
+    if not (asked.runs / "places.parquet").exists():
+        prepare_places(asked.data, asked.runs)
+    jobs = [(name, seed) for seed in SEEDS for name in runs()]
+    jobs = [job for job in jobs if not (asked.runs / folder_of(*job) / "scores.npz").exists()]
+    arguments = [["--one", name, "--seed", str(seed), str(asked.data), str(asked.runs)] for name, seed in jobs]
+    side_by_side("benchmarks.plateau", arguments, asked.workers)
+    if not asked.no_table:
+        files = {name: [asked.runs / folder_of(name, seed) / "scores.npz" for seed in SEEDS] for name in runs()}
+        text, rows = plateau_table.table(files, list(ARCHITECTURES), list(CONTROLS), json.dumps(COMMON | TAUGHT))
+        Path("docs/results/plateau.md").write_text(text)
+        Path("docs/results/plateau.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return None
+
+
+if __name__ == "__main__":
+    main()
