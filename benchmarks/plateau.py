@@ -27,7 +27,6 @@ from graticule.embed import Model
 from graticule.evaluation.examine import evaluate
 from graticule.evaluation.outcomes import Outcome
 from graticule.evaluation.tasks import EXTRA, MAIN, Task, load_tasks
-from graticule.evaluation.uncertainty import row_loss
 from graticule.files import atomic_write
 from graticule.geo.coords import Points
 from graticule.runs import train
@@ -117,6 +116,8 @@ def keep_scores(model: Model, tasks: Sequence[Task], path: Path) -> None:
         scores[row, ["random", "blocks"].index(outcome.split)] = outcome.score
         if outcome.split == "blocks":
             cells[row] = cell_shares(outcome)
+            whole = cells[row].sum(dtype=np.float64) + (not outcome.task.classes)
+            assert abs(whole - outcome.score) < 1e-4, f"{outcome.task.name}: {whole} is not {outcome.score}"
     names = np.array([task.name for task in tasks])
 
     def write(temporary: Path) -> None:
@@ -132,14 +133,13 @@ def cell_shares(outcome: Outcome) -> NDArray[np.float32]:
     The sum over cells, plus 1 for a regression, is the score, R2 clipped at 0.
     """
     truth, fold, classes = outcome.truth, outcome.answers.fold, len(outcome.task.classes)
-    loss = row_loss(truth, outcome.clipped, classes)
     folds = int(fold.max()) + 1
     count = np.bincount(fold, minlength=folds)
     if classes:
-        share = (1 - loss) / count[fold]
+        share = (outcome.clipped == truth) / count[fold]
     else:
         mean = np.bincount(fold, truth, folds) / count
-        share = -loss / np.bincount(fold, (truth - mean[fold]) ** 2, folds)[fold]
+        share = -((truth - outcome.clipped) ** 2) / np.bincount(fold, (truth - mean[fold]) ** 2, folds)[fold]
     return np.bincount(ten_degrees(outcome.task.points[outcome.answers.row]), share / folds, 36 * 18).astype(np.float32)
 
 

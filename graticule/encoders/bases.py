@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.encoders.basis import Arrays, Basis, BasisSettings
-from graticule.encoders.fourier import EqualEarth, Space2Vec, SphericalFourier
+from graticule.encoders.fourier import EqualEarth, Space2Vec, Sphere2Vec, SphericalFourier
 from graticule.encoders.harmonics import check_degree, harmonics
 from graticule.encoders.hashgrid import HashGrid
 from graticule.errors import unknown
@@ -104,6 +104,7 @@ BASES: dict[str, type[Any]] = {
     "harmonics": Harmonics,
     "hash-grid": HashGrid,
     "space2vec": Space2Vec,
+    "sphere2vec": Sphere2Vec,
     "spherical-fourier": SphericalFourier,
     "wrap": Wrap,
 }

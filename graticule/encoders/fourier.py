@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.encoders.basis import Arrays, BasisSettings
+from graticule.errors import SettingError, unknown
 from graticule.geo.arrays import namespace
 from graticule.geo.coords import unit_sphere
 
@@ -121,3 +122,51 @@ class Space2Vec(BasisSettings):
 
     def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
         return fourier(points, radius_frequencies(self.radii, self.shortest_deg, self.longest_deg), self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sphere2Vec(BasisSettings):
+    """Sphere2Vec (Mai 2023, eq. 4-8): products of sines and cosines of latitude and longitude over geometric scales.
+
+    `kind` is c, c+, m, m+ or dfs; the scales are radii from `smallest` to 1 by which both angles are divided. The
+    radius 1 alone gives x, y, z; divided longitudes do not close, so there is a seam at the antimeridian.
+    """
+
+    seamless: ClassVar[bool] = False
+    kind: str = "m+"
+    radii: int = 64
+    smallest: float = 0.002
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in SPHERE2VEC:
+            raise unknown("kind of sphere2vec", self.kind, SPHERE2VEC)
+        if self.radii < 1 or not 0 < self.smallest <= 1:
+            raise SettingError(
+                f"Sphere2Vec needs radii of 1 or more and 0 < smallest <= 1, got {self.radii} and {self.smallest}."
+            )
+
+    @property
+    def dim(self) -> int:
+        each = SPHERE2VEC[self.kind] * self.radii
+        return each + 4 * self.radii**2 if self.kind == "dfs" else each
+
+    def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
+        xp = namespace(points)
+        radius = np.geomspace(1, self.smallest, self.radii)
+        radius = radius if xp is np else xp.asarray(radius, device=points.device)
+        lon, lat = xp.deg2rad(points[:, :1]), xp.deg2rad(points[:, 1:])
+        a, b, c, d = xp.sin(lat / radius), xp.cos(lat / radius), xp.sin(lon / radius), xp.cos(lon / radius)
+        if self.kind == "dfs":
+            pairs = [x[:, :, None] * y[:, None, :] for x in (b, a) for y in (d, c)]
+            columns = [a, b, c, d, *(pair.reshape(len(points), self.radii**2) for pair in pairs)]
+        elif self.kind.startswith("c"):
+            columns = [a, b * d, b * c]
+        else:
+            columns = [a, b * xp.cos(lon), xp.cos(lat) * d, b * xp.sin(lon), xp.cos(lat) * c]
+        if self.kind.endswith("+"):
+            columns += [b, c, d]  # with the sines of latitude, which are there already: Space2Vec-grid
+        return self.cast(xp.concatenate(columns, -1))
+
+
+SPHERE2VEC = {"c": 3, "c+": 6, "m": 5, "m+": 8, "dfs": 4}  # columns of a radius

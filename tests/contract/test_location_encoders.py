@@ -18,6 +18,7 @@ SMALL_BASES = {
     "spherical-fourier": {"frequencies_per_scale": 16},
     "equal-earth": {"frequencies_per_sigma": 16},
     "space2vec": {"radii": 6},
+    "sphere2vec": {"radii": 6},
 }
 SMALL_BODIES = {name: {"width": 24, "depth": 2} for name in BODIES.keys() - {"linear"}}
 

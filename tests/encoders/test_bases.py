@@ -14,6 +14,7 @@ from graticule.encoders.bases import (
     EqualEarth,
     HashGrid,
     Space2Vec,
+    Sphere2Vec,
     SphericalFourier,
     basis_options,
     build_basis,
@@ -129,6 +130,43 @@ def test_space2vec_is_the_loop():
         radii = [0.5 * 600 ** (i / 4) for i in range(5)]
         expected = [f(v / r) for r in radii for f in (math.cos, math.sin) for v in (lon, lat)]
         np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def naive_sphere2vec(kind, lon, lat, radii):
+    """Mai 2023, eq. 4-8, as sets of numbers of one point."""
+    lon, lat = math.radians(lon), math.radians(lat)
+    scaled = [(math.sin(lat / r), math.cos(lat / r), math.sin(lon / r), math.cos(lon / r)) for r in radii]
+    found = []
+    for sin_lat, cos_lat, sin_lon, cos_lon in scaled:
+        if kind[0] == "c":
+            found += [sin_lat, cos_lat * cos_lon, cos_lat * sin_lon]
+        if kind[0] == "m":
+            found += [sin_lat, cos_lat * math.cos(lon), math.cos(lat) * cos_lon]
+            found += [cos_lat * math.sin(lon), math.cos(lat) * sin_lon]
+        if kind.endswith("+"):
+            found += [cos_lat, sin_lon, cos_lon]
+        if kind == "dfs":
+            found += [sin_lat, cos_lat, sin_lon, cos_lon]
+            for _, _, other_sin, other_cos in scaled:
+                found += [cos_lat * other_cos, cos_lat * other_sin, sin_lat * other_cos, sin_lat * other_sin]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["c", "c+", "m", "m+", "dfs"])
+def test_sphere2vec_is_the_loop(kind):
+    basis = Sphere2Vec(kind=kind, radii=4, smallest=0.01, dtype="float64")
+    radii = [0.01 ** (i / 3) for i in range(4)]
+    found = basis(PLACES[:9])
+    assert found.shape == (9, basis.dim)
+    torch.testing.assert_close(basis(torch.from_numpy(PLACES[:9])), torch.from_numpy(found))
+    for row, (lon, lat) in zip(found, PLACES[:9], strict=True):
+        np.testing.assert_allclose(np.sort(row), np.sort(naive_sphere2vec(kind, lon, lat, radii)), atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "n"}, {"radii": 0}, {"smallest": 0}, {"smallest": 2}])
+def test_sphere2vec_refuses_what_it_cannot_be(wrong):
+    with pytest.raises(SettingError, match=r"kind|radii"):
+        Sphere2Vec(**wrong)
 
 
 def test_small_bases_in_closed_form():
