@@ -11,6 +11,8 @@ bathymetry give away. Finished runs are kept in RUNS. Writes benchmarks/taught.m
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,11 @@ from benchmarks.architectures import published, table
 from benchmarks.plateau import ENCODER, TRUNKS
 from benchmarks.running import markdown, side_by_side
 from benchmarks.world import prepare_groups
+from graticule.data.land import land_and_sea
 from graticule.embed import Model, load
 from graticule.evaluation.examine import evaluate
+from graticule.evaluation.information.dimension import twonn
+from graticule.evaluation.information.variogram import semivariogram
 from graticule.evaluation.report import Report
 from graticule.evaluation.tasks import EXTRA, MAIN, load_tasks
 from graticule.geo.coords import fibonacci_lattice, great_circle_km, lonlat, offset_km
@@ -113,14 +118,31 @@ def main() -> None:
         chosen = Report([outcome for outcome in report.outcomes if outcome.task.name in names])
         parts.append(f"## {title}\n\n{table(chosen, seconds)}")
     parts.append(f"## Every task\n\n{by_task(report)}")
-    places = fibonacci_lattice(4096)
-    ranks = {name: effective_rank(torch.from_numpy(model.embed_points(places))) for name, model in everything.items()}
-    rows = [[name, f"{float(rank):.0f}", str(everything[name].dim)] for name, rank in ranks.items()]
-    parts.append("## Effective rank on 4,096 even places\n\n" + markdown(["", "effective rank", "of"], rows))
+    parts.append("## Without labels\n\n" + LABEL_FREE + "\n" + label_free(everything))
     steps = [[where, f"{value:.2e}"] for where, value in seam(models[f"{NAME} #0"]).items()]
     parts.append("## Largest step between neighbours 1 km apart\n\n" + markdown(["", "1 - cosine"], steps))
     Path(__file__).with_suffix(".md").write_text("\n".join(parts))
     return None
+
+
+def label_free(models: Mapping[str, Model]) -> str:
+    """Effective rank, intrinsic dimension, share of the variance within 50 km, and points a second on one thread."""
+    land = land_and_sea(land=10_000, sea=0, draws=80_000, seed=0)
+    moves = np.random.default_rng(0).normal(0, 20, (len(land), 2, 1))
+    close = np.concatenate([land, *(offset_km(p[None], *move)[0] for p, move in zip(land, moves, strict=True))])
+    rows = []
+    torch.set_num_threads(1)
+    for name, model in models.items():
+        vectors = model.embed_points(close)
+        rank = float(effective_rank(torch.from_numpy(vectors[: len(land)])))
+        gamma = semivariogram(close, vectors, (0, 10, 50)).gamma
+        began = time.perf_counter()
+        model.embed_points(close)
+        speed = len(close) / (time.perf_counter() - began)
+        dimension = twonn(vectors[: len(land)]).value
+        rows.append([name, str(model.dim), f"{rank:.0f}", f"{dimension:.1f}", f"{gamma[1]:.3f}", f"{speed:,.0f}"])
+    header = ["", "dimensions", "effective rank", "intrinsic dimension", "semivariance at 10 to 50 km", "points/s"]
+    return markdown(header, rows)
 
 
 def by_task(report: Report) -> str:
@@ -147,6 +169,9 @@ def by_task(report: Report) -> str:
     return markdown(["random / blocks", *shown], [[task, *row] for task, row in cells.items()])
 
 
+LABEL_FREE = """10,000 places on land, and one at a normal distance of 20 km each way beside each of them. Semivariance
+is a share of the total variance; intrinsic dimension by TwoNN; one thread beside other work.
+"""
 NOTE = """# Taught: day, night and words in closed form, then one encoder
 
 `python -m benchmarks.taught DATA RUNS` (about 20 minutes on 2 cores)
