@@ -7,7 +7,17 @@ import pytest
 
 from graticule.errors import SettingError
 from graticule.evaluation.predictors import Inputs, one_hot, score, vote
-from graticule.evaluation.probes import ALPHAS, CLASSES_ONLY, PROBES, fit_ridge, knn, logistic, probe, ridge
+from graticule.evaluation.probes import (
+    ALPHAS,
+    CLASSES_ONLY,
+    PROBES,
+    chosen,
+    fit_ridge,
+    knn,
+    logistic,
+    probe,
+    ridge,
+)
 from graticule.geo.coords import uniform_places, unit_sphere
 
 
@@ -229,3 +239,45 @@ def test_scores():
     assert score(np.ones(3), truth) == 0
     assert score(np.array([0, 1, 1]), np.array([0, 1, 2]), 3) == pytest.approx(2 / 3)
     np.testing.assert_array_equal(one_hot(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
+
+
+def straight(n=240):
+    x = np.random.default_rng(0).normal(size=(n, 4))
+    return x, x @ [1.0, -2.0, 0.5, 1.0]
+
+
+def stepped(n=240):
+    x = np.random.default_rng(1).normal(size=(n, 4))
+    return x, np.sign(x[:, 0] * x[:, 1]) + 0.0
+
+
+@pytest.mark.parametrize(("truth", "winner"), [(straight, "ridge"), (stepped, "knn")])
+def test_the_probe_that_fits_is_chosen(truth, winner):
+    x, y = truth()
+    known, asked = Inputs(x[:180], uniform_places(180)), Inputs(x[180:], uniform_places(60))
+    found = chosen(known, y[:180], asked)
+    np.testing.assert_array_equal(found, PROBES[winner](known, y[:180], asked))
+
+
+def test_the_choice_sees_every_training_row_once_and_no_test_row():
+    x, y = straight(30)
+    asked = []
+
+    def spy(train, label, test, classes):
+        asked.append((set(map(float, train.vectors[:, 0])), set(map(float, test.vectors[:, 0]))))
+        return np.zeros(len(test))
+
+    known, unknown = Inputs(x[:20], uniform_places(20)), Inputs(x[20:], uniform_places(10))
+    chosen(known, y[:20], unknown, among={"spy": spy})
+    *inner, last = asked
+    assert len(inner) == 3
+    assert all(not train & test for train, test in asked)
+    assert sorted(v for _, test in inner for v in test) == sorted(map(float, x[:20, 0]))
+    assert last == (set(map(float, x[:20, 0])), set(map(float, x[20:, 0])))
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_too_few_rows_to_choose_by(rows):
+    x, y = straight(rows)
+    places = Inputs(x, uniform_places(rows))
+    assert np.isfinite(chosen(places, y, places)).all()
