@@ -168,6 +168,25 @@ def test_the_teacher_speaks_at_the_places_asked_for(data, tmp_path, seen):
     ]
 
 
+def test_a_killed_run_does_not_make_its_teacher_again(data, tmp_path, monkeypatch):
+    whole = train("distil", data, to=tmp_path / "whole", **OPTIONS)
+
+    def killed(*_, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("graticule.runs.fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train("distil", data, to=tmp_path / "torn", **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr("graticule.runs.contrastive.teach", killed)
+        with pytest.raises(KeyboardInterrupt):  # of another seed it is another one
+            train("distil", data, to=tmp_path / "torn", **OPTIONS, seed=1)
+        torn = train("distil", data, to=tmp_path / "torn", **OPTIONS)
+    assert (torn.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+    assert sorted(p.name for p in torn.folder.iterdir()) == ["log.jsonl", "model.safetensors", "run.json"]
+
+
 def test_a_run_goes_on_from_a_taught_encoder_and_leaves_it_alone_when_frozen(data, tmp_path):
     taught = train("distil", data, to=tmp_path / "taught", **OPTIONS)
     tied = train("cyclic", data, to=tmp_path / "tied", **OPTIONS, start=str(taught.folder), freeze_location=True)

@@ -61,7 +61,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
         _same_or_refuse(read_json(folder / "run.json"), about, folder)
         return family.load(folder)
     _refuse_other(folder, about)
-    run = family.assemble(name, tables, resolved)
+    run = family.assemble(name, tables, resolved, folder)
     run.learner.to(where)
     write_json(folder / "started.json", about)
     began = time.monotonic()
@@ -150,3 +150,4 @@ def _finish(folder: Path, run: Assembled, about: dict[str, Any]) -> None:
     write_json(folder / "run.json", about)
     (folder / "started.json").unlink(missing_ok=True)
     (folder / "resume.safetensors").unlink(missing_ok=True)
+    (folder / contrastive.TEACHER_FILE).unlink(missing_ok=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,24 @@ from graticule.embed import load as load
 from graticule.encoders.location import LocationEncoder, location_encoder
 from graticule.encoders.towers import Tower, tower, trunk
 from graticule.errors import DataError, GraticuleError, SettingError, unknown
+from graticule.files import digest_json
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.features import cached_features, raw_features
 from graticule.learners.teacher import TEACHER, teach
 from graticule.recipes import Parts, recipe
 from graticule.runs.assembled import Assembled, device, names
 from graticule.settings import Settings
+from graticule.tensors import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
 DEFAULT_TRUNKS = {"text": "sentence", "image": "statistics", "region": "regions"}
 
+TEACHER_FILE = "teacher.safetensors"  # in the folder of an unfinished run
 OPTION = {"statistics": "boxes"}  # what stands behind the colon of a trunk, if not a folder
 
 
-def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Assembled:
-    """The learner of a contrastive recipe with its sources and phases."""
+def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder: Path) -> Assembled:
+    """The learner of a contrastive recipe with its sources and phases; a teacher's vectors wait in the run's folder."""
     sources, trunks = _sources(tables, settings)
     location = _location(settings)
     towers = _towers(sources, settings, location.dim)
@@ -39,7 +44,7 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Asse
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=settings.within_km)
     if settings.distil:
-        sources[TEACHER] = _teacher(sources, settings)
+        sources[TEACHER] = _teacher(sources, settings, folder / TEACHER_FILE)
     about = {
         "location": location.config,
         "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
@@ -47,14 +52,24 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Asse
     return Assembled(learner, sources, phases, about, kept=("location.", "towers."))
 
 
-def _teacher(sources: Batch, settings: Settings) -> Placed:
-    """The teacher's vectors at the places asked for, or at those of all rows."""
+def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
+    """The teacher's vectors at the places asked for, or at those of all rows; from the file `kept` if it has them."""
     for name in settings.neighbours:
         if name not in sources:
             raise unknown("modality in neighbours.NAME", name, sources)
     asked = [table_places(settings.teacher_places)] if settings.teacher_places else [r.lonlat for r in sources.values()]
     places = np.unique(np.concatenate(asked), axis=0)
-    return teach(sources, places, settings.neighbours, dim=settings.dim, seed=settings.seed, device=device(settings))
+    told = digest_json([settings.neighbours, settings.dim, settings.seed])
+    state = hashlib.blake2b(f"{told} {list(sources)}".encode() + places.tobytes(), digest_size=16)
+    for rows in sources.values():
+        state.update(rows.lonlat.tobytes() + np.ascontiguousarray(rows.features).tobytes())
+    if kept.exists():
+        tensors, metadata = load_tensors(kept)
+        if metadata["of"] == state.hexdigest():
+            return Placed(places, tensors["vectors"].numpy())
+    taught = teach(sources, places, settings.neighbours, dim=settings.dim, seed=settings.seed, device=device(settings))
+    save_tensors(kept, {"vectors": torch.from_numpy(taught.features)}, of=state.hexdigest())
+    return taught
 
 
 def _sources(tables: Mapping[str, Table], settings: Settings) -> tuple[Batch, dict[str, dict[str, Any] | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -25,7 +26,7 @@ from graticule.training.trainer import Phase
 __all__ = ["assemble", "load"]
 
 
-def assemble(name: str, tables: Mapping[str, Table], settings: Settings) -> Assembled:
+def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder: Path) -> Assembled:
     """The learner of a GeoJEPA recipe with its tokens; a text trunk reads each tag once for a data set."""
     regions = {n: table for n, table in tables.items() if table.kind == "region"}
     if len(regions) != 1:
