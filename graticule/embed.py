@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graticule.errors import DataError, unknown
+from graticule.errors import DataError, SettingError, unknown
 from graticule.files import atomic_write
 from graticule.finished import about_run, origin
 from graticule.geo.coords import Points, lonlat
@@ -89,6 +89,11 @@ class Model:
         return None if config is None else trunk(**config)
 
     def _tower(self, modality: str) -> Tower:
+        if not self.towers:
+            raise SettingError(
+                f"{self.about['name']!r} embeds places alone, it was tied to no {modality}: train another recipe with "
+                f"start={self.folder} to tie it."
+            )
         if modality not in self.towers:
             raise unknown("modality of this model", modality, self.towers)
         return self.towers[modality]

@@ -189,6 +189,8 @@ def test_a_killed_run_does_not_make_its_teacher_again(data, tmp_path, monkeypatc
 
 def test_a_run_goes_on_from_a_taught_encoder_and_leaves_it_alone_when_frozen(data, tmp_path):
     taught = train("distil", data, to=tmp_path / "taught", **OPTIONS)
+    with pytest.raises(SettingError, match=r"'taught' embeds places alone, it was tied to no text.*start="):
+        taught.embed_contents("text", ["a"])
     tied = train("cyclic", data, to=tmp_path / "tied", **OPTIONS, start=str(taught.folder), freeze_location=True)
     assert tied.modalities == ["image", "text"]
     assert np.array_equal(tied.embed(lon=[3, 9], lat=[4, 8]), taught.embed(lon=[3, 9], lat=[4, 8]))
