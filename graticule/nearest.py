@@ -97,7 +97,10 @@ def _modality(model: Model, kinds: tuple[str, ...]) -> str:
     for name in model.modalities:
         if model.about["data"][name]["kind"] in kinds:
             return name
-    raise SettingError(f"This model knows {', '.join(model.modalities)}; none of them reads {' or '.join(kinds)}.")
+    known = (
+        f"knows {', '.join(model.modalities)}; none of them" if model.towers else "embeds places alone: nothing in it"
+    )
+    raise SettingError(f"This model {known} reads {' or '.join(kinds)}.")
 
 
 def nearest(

@@ -139,6 +139,8 @@ def test_a_model_without_texts_says_what_it_reads(run):
     blind = dataclasses.replace(run, towers={"image": run.towers["image"]})
     with pytest.raises(SettingError, match="knows image; none of them reads text"):
         question(blind, text="snow")
+    with pytest.raises(SettingError, match="embeds places alone: nothing in it reads photo or image"):
+        question(dataclasses.replace(run, towers={}), image=images()[0])
 
 
 def test_data_that_is_gone_is_said_so(run, tmp_path):
