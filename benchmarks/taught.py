@@ -174,7 +174,7 @@ is a share of the total variance; intrinsic dimension by TwoNN; one thread besid
 """
 NOTE = """# Taught: day, night and words in closed form, then one encoder
 
-`python -m benchmarks.taught DATA RUNS` (ten minutes a seed on one core, and a quarter of an hour to read the texts once)
+`python -m benchmarks.taught DATA RUNS` (ten minutes a seed on one core, a quarter of an hour to read the texts)
 
 Day: Blue Marble, twelve months over 126 km and 1.2 km pixels over 40 km; night: Black Marble over 80 km; words: 45,886
 texts; 567,658 places. The vectors of `learners.teacher` are learned by harmonics to degree 16 and a hash grid (3.0
