@@ -114,8 +114,7 @@ def distil(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """
     if not parts.settings.distil:
         raise SettingError("The recipe distil needs a weight of the teacher above 0, got distil=0.")
-    alone = replace(parts, towers={})
-    return _learner(alone, None), [_phase(alone)]
+    return _learner(replace(parts, towers={}), PairwiseInfoNCE([])), [_phase(parts)]
 
 
 def all_to_all(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -123,6 +122,10 @@ def all_to_all(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     `graticule train all-to-all DATA --to RUN --set within_km=1`
     """
+    if parts.settings.distil:
+        raise SettingError(
+            "The recipe all-to-all draws rows of one place together and has no teacher: leave distil at 0."
+        )
     objective = AllToAllInfoNCE(list(parts.towers), **_temperature(parts))
     return _learner(parts, objective), [Phase(tuple(parts.towers), paired=True)]
 
@@ -142,7 +145,7 @@ def geoclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     `graticule train geoclip DATA --to RUN --set modalities=image`
     """
     objective = PairwiseInfoNCE(_one(parts), symmetric=False, **_temperature(parts))
-    return _learner(parts, objective, other_places=PlaceQueue(parts.settings.queue)), [Phase(tuple(parts.towers))]
+    return _learner(parts, objective, other_places=PlaceQueue(parts.settings.queue)), [_phase(parts, *parts.towers)]
 
 
 def csp(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -152,7 +155,7 @@ def csp(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """
     objective = CspLoss(_one(parts), **_temperature(parts))
     places = RandomPlaces(parts.settings.random_places)
-    return _learner(parts, objective, other_places=places, second_view=True), [Phase(tuple(parts.towers))]
+    return _learner(parts, objective, other_places=places, second_view=True), [_phase(parts, *parts.towers)]
 
 
 def _one(parts: Parts) -> list[str]:

@@ -237,3 +237,14 @@ def test_a_trunk_that_trains_with_the_run(tmp_path):
     vectors = run.embed_contents("image", pixels)
     assert vectors.shape == (12, 8)
     assert np.array_equal(graticule.load(run.folder).embed_contents("image", pixels), vectors)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "all-to-all"])
+def test_a_teacher_is_heard_in_every_phase(name, data, tmp_path):
+    run = train(name, data, to=tmp_path, **SMALL, **CASES[name], distil=0.5)
+    assert all("teacher" in row for row in read_log(run.folder))
+
+
+def test_rows_drawn_together_have_no_teacher(data, tmp_path):
+    with pytest.raises(SettingError, match="leave distil at 0"):
+        train("all-to-all", data, to=tmp_path, **SMALL, **CASES["all-to-all"], distil=0.5)

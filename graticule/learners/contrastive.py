@@ -33,7 +33,7 @@ class ContrastiveLearner(Learner):
         self,
         location: LocationEncoder,
         towers: Mapping[str, Tower],
-        objective: nn.Module | None,
+        objective: nn.Module,
         *,
         other_places: RandomPlaces | PlaceQueue | None = None,
         second_view: bool = False,
@@ -52,10 +52,12 @@ class ContrastiveLearner(Learner):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's losses and, when asked for, `regression/NAME` of each modality and `teacher`."""
         losses: dict[str, Tensor] = {}
-        pairs = [self._pair(name, rows) for name, rows in batch.items() if name != TEACHER]
-        if self.objective is not None and pairs:
+        own = {name: rows for name, rows in batch.items() if name != TEACHER}
+        pairs = [self._pair(name, rows) for name, rows in own.items()]
+        if pairs:
             losses = self.objective(pairs)
             losses["loss"] = self.contrast * losses["loss"]
+            self._seen = torch.cat([rows.lonlat for rows in own.values()]).detach()
         for pair in pairs:
             if pair.name in self.decoders:
                 tower = cast(Tower, self.towers[pair.name])
@@ -67,7 +69,6 @@ class ContrastiveLearner(Learner):
             rows = batch[TEACHER]
             losses[TEACHER] = feature_regression(self.location(rows.lonlat), rows.features.float())
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
-        self._seen = torch.cat([rows.lonlat for rows in batch.values()]).detach()
         return losses
 
     def _pair(self, name: str, rows: Placed) -> Pair:

@@ -25,6 +25,8 @@ VARIANTS = {name: {} for name in RECIPES} | {
     "imagebind regression": {"regression": 1.0, "contrast": 0.0},
     "distil": {"distil": 1.0},
     "melt distil": {"distil": 0.5},
+    "geoclip distil": {"distil": 0.5},
+    "csp distil": {"distil": 0.5},
     "cyclic epochs": {"cycle": "epochs", "every": 2},
 }
 JEPA = {

@@ -64,6 +64,14 @@ def test_queue_gives_the_places_of_earlier_batches_only():
     torch.testing.assert_close(learner.objective.pairs[1].other_places, expected)
 
 
+def test_places_of_the_teacher_are_no_earlier_places():
+    learner, rows = build(other_places=PlaceQueue(100), distil=1.0), batch()
+    own = torch.cat([placed.lonlat for placed in rows.values()])
+    learner.loss(rows | {"teacher": Placed(torch.zeros(3, 2, dtype=torch.float64), torch.zeros(3, 6))})
+    learner.after_step(0.1)
+    torch.testing.assert_close(learner.other_places(own), own)
+
+
 def test_regression_is_the_mean_over_modalities_and_contrast_weighs_the_rest():
     options = {"contrast": 0.25, "regression": 3.0}
     learner, rows = build(PairwiseInfoNCE(["image", "text"]), **options), batch()
