@@ -8,13 +8,13 @@ of them. Their images are Blue Marble patches at the same places. Writes benchma
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import running
 from benchmarks.architectures import SETTINGS
 from benchmarks.running import markdown, side_by_side
 from benchmarks.world import months, prepare_world
@@ -68,10 +68,7 @@ def interval(hits: NDArray[np.bool_], cells: NDArray[np.int64], draws: int = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser = running.parser("data", "runs")
     parser.add_argument("--one")
     asked = parser.parse_args()
     world, places_csv = asked.runs / "world", asked.runs / "alignment" / "places.csv"

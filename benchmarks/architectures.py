@@ -9,7 +9,6 @@ benchmarks/architectures.md. Finished runs are kept in RUNS and not trained agai
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import running
 from benchmarks.running import markdown, side_by_side
 from benchmarks.world import prepare_world
 from graticule import zoo
@@ -150,10 +150,7 @@ Settings of all three architectures: {settings}.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser = running.parser("data", "runs")
     parser.add_argument("--one")
     parser.add_argument("--seed", type=int, help="train only the runs of this seed, write no table")
     asked = parser.parse_args()

@@ -10,14 +10,13 @@ rows of a method when its vectors change. Writes docs/results/geojepa.md.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks import geojepa_losses, geojepa_table
+from benchmarks import geojepa_losses, geojepa_table, running
 from benchmarks.geojepa_methods import (
     ABLATIONS,
     ALONE,
@@ -231,11 +230,7 @@ def score_all(data: Path, maps: Path, runs: Path, task: str, names: Sequence[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("maps", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser = running.parser("data", "maps", "runs")
     parser.add_argument("--methods", nargs="+", default=list(EVERY))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--train", nargs=3, metavar=("RUN", "SIDE", "SEED"))

@@ -12,13 +12,13 @@ docs/results/osm-modality.md.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import running
 from benchmarks.architectures import SETTINGS
 from benchmarks.geojepa import SIDES, external_exam, score_vectors
 from benchmarks.geojepa_methods import SEEDS, Cities, Embed, Fit, Side, Vectors, jepa
@@ -165,11 +165,7 @@ def _gain(rows: Sequence[Result], ours: str, other: str, task: str | None) -> st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("maps", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser = running.parser("data", "maps", "runs")
     parser.add_argument("--train", nargs=3, metavar=("ENCODER", "SIDE", "SEED"))
     parser.add_argument("--score", metavar="TASK")
     asked = parser.parse_args()

@@ -10,19 +10,17 @@ docs/results/plateau.jsonl.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks import plateau_table
+from benchmarks import plateau_table, running
 from benchmarks.running import side_by_side
+from benchmarks.world import keep_places, prepare_groups
 from graticule.embed import Model
 from graticule.evaluation.examine import evaluate
 from graticule.evaluation.outcomes import Outcome
@@ -151,18 +149,12 @@ def ten_degrees(points: Points) -> NDArray[np.int64]:
 
 def prepare_places(data: Path, runs_folder: Path) -> None:
     """The world of the sweep, and the places at which every teacher speaks, whatever modalities it has."""
-    from benchmarks.world import prepare_groups  # reads rasters, which a run does not
-
     world = prepare_groups(data, runs_folder / "world", **PLACES)
-    lon, lat = world["day"].lonlat.T
-    pq.write_table(pa.table({"lon": lon, "lat": lat}), runs_folder / "places.parquet")
+    keep_places(world["day"], runs_folder / "places.parquet")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser = running.parser("data", "runs")
     parser.add_argument("--one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-table", action="store_true", help="train and score only")

@@ -9,12 +9,12 @@ be killed at any moment and goes on where it was. GeoCLIP takes part where `pip 
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import running
 from benchmarks.architectures import models, published, train_all
 from benchmarks.text_and_images import text_and_images
 from graticule.data.bluemarble import WORLD
@@ -131,11 +131,7 @@ def spent(path: Path, seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
+    asked = running.parser("data", "runs").parse_args()
     train_all(asked.data, asked.runs, asked.workers, RUNS)
     write(asked.data, asked.runs, asked.workers)
 

@@ -1,11 +1,22 @@
-"""What the benchmarks share: jobs side by side in processes of their own, and Markdown tables."""
+"""What the benchmarks share: jobs side by side in processes of their own, command lines, and Markdown tables."""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+
+def parser(*folders: str) -> argparse.ArgumentParser:
+    """What every benchmark asks for: these folders, in order, and how many processes side by side."""
+    asking = argparse.ArgumentParser()
+    for folder in folders:
+        asking.add_argument(folder, type=Path)
+    asking.add_argument("--workers", type=int, default=2)
+    return asking
 
 
 def side_by_side(module: str, jobs: Iterable[Sequence[str]], workers: int) -> None:

@@ -10,20 +10,18 @@ bathymetry give away. Finished runs are kept in RUNS. Writes benchmarks/taught.m
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
+from benchmarks import running
 from benchmarks.architectures import published, table
 from benchmarks.plateau import ENCODER, TRUNKS
 from benchmarks.running import markdown, side_by_side
-from benchmarks.world import prepare_groups
+from benchmarks.world import keep_places, near, prepare_groups
 from graticule.data.land import land_and_sea
 from graticule.embed import Model, load
 from graticule.evaluation.examine import evaluate
@@ -67,8 +65,7 @@ def train_all(data: Path, runs: Path, workers: int) -> None:
     """All seeds not finished yet, `workers` processes side by side."""
     world = prepare_groups(data, runs / "groups")
     if not (runs / "places.parquet").exists():
-        lon, lat = world["day"].lonlat.T
-        pq.write_table(pa.table({"lon": lon, "lat": lat}), runs / "places.parquet")
+        keep_places(world["day"], runs / "places.parquet")
     seeds = [seed for seed in SEEDS if not (runs / f"tied-{seed}" / "run.json").exists()]
     side_by_side("benchmarks.taught", [["--seed", str(seed), str(data), str(runs)] for seed in seeds], workers)
 
@@ -95,10 +92,7 @@ def distance(model: Model, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser = running.parser("data", "runs")
     parser.add_argument("--seed", type=int, help="train this seed only, write no table")
     asked = parser.parse_args()
     if asked.seed is not None:
@@ -128,8 +122,7 @@ def main() -> None:
 def label_free(models: Mapping[str, Model]) -> str:
     """Effective rank, intrinsic dimension, share of the variance within 50 km, and points a second on one thread."""
     land = land_and_sea(land=10_000, sea=0, draws=80_000, seed=0)
-    moves = np.random.default_rng(0).normal(0, 20, (len(land), 2, 1))
-    close = np.concatenate([land, *(offset_km(p[None], *move)[0] for p, move in zip(land, moves, strict=True))])
+    close = np.concatenate([land, near(land, 20)])
     rows = []
     torch.set_num_threads(1)
     for name, model in models.items():

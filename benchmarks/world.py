@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from graticule import read
 from graticule.data.bluemarble import WORLD, blue_marble
 from graticule.data.land import land_and_sea
 from graticule.data.source import Source
-from graticule.data.store import Dataset, prepare
+from graticule.data.store import Dataset, Table, prepare
 from graticule.geo.coords import Points, offset_km
 
 TEXTS = ("wikipedia_en_geo_balanced.jsonl.gz", "wikivoyage_en_2024.jsonl.gz")
@@ -29,28 +31,32 @@ def text(data: Path) -> Source:
     )
 
 
+def near(towns: Points, spread_km: float, seed: int | np.random.Generator = 0) -> Points:
+    """A place beside each of `towns`, at normal distances of this deviation to the east and to the north."""
+    east, north = np.random.default_rng(seed).normal(0, spread_km, (len(towns), 2, 1)).swapaxes(0, 1)
+    return offset_km(towns, east, north)[:, 0]
+
+
 def image_places(around: Points, *, land: int, ocean: int, seed: int = 0) -> Points:
     """Area-uniform places on land and at sea, and one about 15 km from each of `around`, where people live."""
     rng = np.random.default_rng(seed)
     spread = land_and_sea(land=land, sea=ocean, draws=8 * (land + ocean), seed=rng)
-    near = np.stack([offset_km(around[i : i + 1], *rng.normal(0, 15, (2, 1)))[0, 0] for i in range(len(around))])
-    return np.concatenate([spread, near])
+    return np.concatenate([spread, near(around, 15, rng)])
 
 
 def months(data: Path, places: Points) -> Source:
     """Twelve months of NASA's Blue Marble at places: 36 bands."""
-    return blue_marble(sorted((data / "satellite" / "bluemarble_monthly").glob("world.2004*.jpg")), places)
+    return blue_marble(month_pictures(data), places)
+
+
+def month_pictures(data: Path) -> list[Path]:
+    """Blue Marble of the twelve months of 2004."""
+    return sorted((data / "satellite" / "bluemarble_monthly").glob("world.2004*.jpg"))
 
 
 def sentinel2(data: Path) -> Source:
     """All 64-pixel crops of the 23 real Sentinel-2 patches."""
     return read.sentinel2(data / "satellite" / "sentinel2_patches", crop=64)
-
-
-def near(towns: Points, spread_km: float, seed: int = 0) -> Points:
-    """A place beside each of `towns`, at normal distances of this deviation to the east and to the north."""
-    moves = np.random.default_rng(seed).normal(0, spread_km, (len(towns), 2, 1))
-    return np.concatenate([offset_km(town[None], *move)[0] for town, move in zip(towns, moves, strict=True)])
 
 
 def along_a_curve(places: Points) -> Points:
@@ -69,13 +75,18 @@ def prepare_groups(data: Path, to: Path, *, land: int = 400_000, sea: int = 30_0
     lon, lat = along_a_curve(np.concatenate([spread, *(near(towns, 10, seed) for seed in range(beside))])).T
     pictures = data / "satellite"
     options: dict[str, Any] = {"lon": lon, "lat": lat, "licence": "public domain, NASA"}
-    months = sorted((pictures / "bluemarble_monthly").glob("world.2004*.jpg"))
     images = {
-        "day": read.raster(months, bounds=WORLD, size_km=126, pixels=9, **options),
+        "day": read.raster(month_pictures(data), bounds=WORLD, size_km=126, pixels=9, **options),
         "detail": read.raster(pictures / "bluemarble_z7.tif", size_km=40, pixels=17, **options),
         "night": read.raster(pictures / "blackmarble_z7.tif", size_km=80, pixels=17, **options),
     }
     return prepare(images, to=to)
+
+
+def keep_places(table: Table, to: Path) -> None:
+    """The places of a modality as a table of their own, for `teacher_places`."""
+    lon, lat = table.lonlat.T
+    pq.write_table(pa.table({"lon": lon, "lat": lat}), to)
 
 
 def prepare_text_and_image(data: Path, to: Path) -> Dataset:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.running import markdown
-from graticule.embed import Model, load
+from graticule.embed import load
 from graticule.evaluation.tasks import Task, load_tasks
 
 QUERIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -43,17 +43,10 @@ QUERIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def area_under_roc(score: NDArray[np.floating], member: NDArray[np.bool_]) -> float:
-    """Chance that a member is ranked above one that is none, ties by half (Mann & Whitney 1947)."""
-    inside, outside = int(member.sum()), int((~member).sum())
-    return float((rankdata(score)[member].sum() - inside * (inside + 1) / 2) / (inside * outside))
-
-
-def found(model: Model, task: Task, query: str, classes: tuple[str, ...]) -> float:
-    """Area under the ROC of a text for the places of these classes."""
-    vectors, text = model.embed_points(task.points), model.embed_contents("text", [query])[0]
+def area(vectors: NDArray[np.float32], task: Task, text: NDArray[np.float32], classes: tuple[str, ...]) -> float:
+    """Area under the ROC of a text's vector for the places of these classes."""
     cosine = vectors @ text / np.linalg.norm(vectors, axis=1)
-    return area_under_roc(cosine, np.isin(task.label, [task.classes.index(name) for name in classes]))
+    return float(roc_auc_score(np.isin(task.label, [task.classes.index(name) for name in classes]), cosine))
 
 
 def main() -> None:
@@ -64,10 +57,14 @@ def main() -> None:
     asked = parser.parse_args()
     model = load(asked.run)
     tasks = {task.name: task for task in load_tasks(asked.data / "tasks", sorted({task for _, task, _ in QUERIES}))}
-    areas = [found(model, tasks[task], query, classes) for query, task, classes in QUERIES]
+    vectors = {name: model.embed_points(task.points) for name, task in tasks.items()}
+    texts = model.embed_contents("text", [query for query, _, _ in QUERIES])
+    areas = [
+        area(vectors[task], tasks[task], text, classes) for (_, task, classes), text in zip(QUERIES, texts, strict=True)
+    ]
     rows = [
-        [query, task, ", ".join(classes), f"{area:.3f}"]
-        for (query, task, classes), area in zip(QUERIES, areas, strict=True)
+        [query, task, ", ".join(classes), f"{value:.3f}"]
+        for (query, task, classes), value in zip(QUERIES, areas, strict=True)
     ]
     rows.append(["mean", "", "", f"{np.mean(areas):.3f}"])
     text = markdown(["text", "task", "should find", "area under the ROC"], rows)

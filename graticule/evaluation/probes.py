@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -99,14 +99,13 @@ def _mean(labels: Array, classes: int) -> Array:
 
 
 def chosen(
-    train: Inputs, label: Array, test: Inputs, classes: int = 0, among: Mapping[str, Predictor] | None = None
+    train: Inputs, label: Array, test: Inputs, classes: int = 0, among: Sequence[Predictor] = (ridge, knn, boosting)
 ) -> Array:
     """The answers of whichever of ridge, kNN and boosting is best within the training rows.
 
     Each predicts every third of the training rows, drawn at random and by class, from the others; the highest mean
     score (R2 or accuracy) wins, the first of equals. All training rows then train it.
     """
-    candidates = among or {"ridge": ridge, "knn": knn, "boosting": boosting}
     fold = inner_folds(label, INNER_FOLDS, classes)
     sides = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(INNER_FOLDS)]
     sides = [(known, asked) for known, asked in sides if len(known) and len(asked)]
@@ -116,7 +115,7 @@ def chosen(
         scores = [score(label[asked], one, classes) for (_, asked), one in zip(sides, said, strict=True)]
         return float(np.mean(scores)) if scores else 0.0
 
-    best = max(candidates.values(), key=mean_score)
+    best = max(among, key=mean_score)
     return best(train, label, test, classes)
 
 

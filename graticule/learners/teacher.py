@@ -61,7 +61,8 @@ def teach(
             blocks.append(block(content, xyz, known, draw))
             progress.advance()
     joined = torch.cat(blocks, dim=1)
-    vectors = components(joined, known, dim)
+    mean, directions = leading(joined[known], dim)
+    vectors = (joined - mean) @ directions
     vectors = vectors / vectors.std(dim=0).clamp(min=1e-6) ** FLATTER
     turn = torch.linalg.qr(torch.randn(dim, dim, generator=draw)).Q[: vectors.shape[1]].to(device)
     vectors = vectors @ turn
@@ -89,7 +90,7 @@ def field(name: str, rows: Placed, places: Points, neighbours: int) -> NDArray[n
     found = np.empty((len(places), features.shape[1]), dtype=np.float32)
     for start in range(0, len(places), CHUNK):
         distance, nearest = tree.query(asked[start : start + CHUNK], k=np.arange(1, count + 1), workers=-1)
-        width = np.maximum(distance[:, min(neighbours, count) - 1 :][:, :1], 1e-9) / 2
+        width = np.maximum(distance[:, [min(neighbours, count) - 1]], 1e-9) / 2
         weight = np.exp(-0.5 * (distance / width) ** 2)
         weight /= weight.sum(axis=1, keepdims=True)
         found[start : start + CHUNK] = np.einsum("nk,nkd->nd", weight.astype(np.float32), features[nearest])
@@ -98,10 +99,8 @@ def field(name: str, rows: Placed, places: Points, neighbours: int) -> NDArray[n
 
 def principal(values: Tensor, most: int = COMPONENTS) -> Tensor:
     """(n, d) -> (n, min(d, most)) principal components in their natural spectrum, of mean square length 1."""
-    centred = values - values.mean(dim=0)
-    _, vectors = torch.linalg.eigh((centred.T @ centred).double() / len(centred))
-    kept: Tensor = centred @ vectors.flip(1)[:, :most].float()
-    return kept / kept.square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
+    mean, vectors = leading(values, most)
+    return scaled((values - mean) @ vectors)
 
 
 def block(content: Tensor, xyz: Tensor, known: Tensor, draw: torch.Generator) -> Tensor:
@@ -123,13 +122,12 @@ def block(content: Tensor, xyz: Tensor, known: Tensor, draw: torch.Generator) ->
 
     mean, vectors = leading(cosines(known), WIDTH)
     found = torch.cat([(cosines(slice(i, i + CHUNK)) - mean) @ vectors for i in range(0, len(xyz), CHUNK)])
-    return found / found[known].square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
+    return scaled(found, known)
 
 
-def components(values: Tensor, known: Tensor, count: int) -> Tensor:
-    """(n, d) -> (n, count) leading principal components, fitted on the rows `known`."""
-    mean, vectors = leading(values[known], count)
-    return (values - mean) @ vectors
+def scaled(values: Tensor, known: Tensor | slice = slice(None)) -> Tensor:
+    """(n, d) values divided so that the rows `known` have mean square length 1."""
+    return values / values[known].square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
 
 
 def leading(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -268,7 +268,7 @@ def test_the_choice_sees_every_training_row_once_and_no_test_row():
         return np.zeros(len(test))
 
     known, unknown = Inputs(x[:20], uniform_places(20)), Inputs(x[20:], uniform_places(10))
-    chosen(known, y[:20], unknown, among={"spy": spy})
+    chosen(known, y[:20], unknown, among=[spy])
     *inner, last = asked
     assert len(inner) == 3
     assert all(not train & test for train, test in asked)
