@@ -62,19 +62,19 @@ def hash_grid(xyz: Any, tables: Any, resolutions: Sequence[int], smooth: bool = 
         index.append(xp.concatenate([x[:dense] + y[:dense] + z[:dense], hashed], 0) + first)
         x, y, z = (share[side] for share, side in zip(shares, sides, strict=True))
         weight.append(x * y * z)
-    rows = _weighted_rows(tables, xp.stack(index, -1), xp.stack(weight, -1))  # (levels, n, features)
+    rows = weighted_rows(tables, xp.stack(index, -1), xp.stack(weight, -1))  # (levels, n, features)
     return rows.swapaxes(0, 1).reshape(len(xyz), levels * features)
 
 
-def _weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
-    """Sum over k of weight[..., k] * row index[..., k] of all tables laid end to end."""
+def weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
+    """Sum over k of weight[..., k] * row index[..., k] of all tables laid end to end, in the dtype of the tables."""
     table = tables.reshape(-1, tables.shape[-1])
     if isinstance(table, np.ndarray):
-        return np.einsum("...k,...kf->...f", weight, table[index])
+        return np.einsum("...k,...kf->...f", weight.astype(table.dtype, copy=False), table[index])
     from graticule.encoders.weighted_rows import WeightedRows
 
     bags, corners = index.shape[:-1].numel(), index.shape[-1]
-    rows = WeightedRows.apply(table, index.reshape(bags, corners), weight.reshape(bags, corners))  # type: ignore[no-untyped-call]
+    rows = WeightedRows.apply(table, index.reshape(bags, corners), weight.to(table.dtype).reshape(bags, corners))  # type: ignore[no-untyped-call]
     return rows.reshape(*index.shape[:-1], table.shape[-1])
 
 
