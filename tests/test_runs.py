@@ -53,6 +53,18 @@ def test_a_finished_run_is_loaded_not_trained_again(data, tmp_path, seen):
     assert np.array_equal(first.embed(lon=[3], lat=[4]), second.embed(lon=[3], lat=[4]))
 
 
+def test_sites_of_a_hybrid_move_and_are_weights_not_settings(data, tmp_path):
+    sites = {"location.max_degree": 3, "location.sites": 30, "location.nearest": 5, "location.body": "mlp"}
+    run = train("melt", data, to=tmp_path / "run", **OPTIONS | sites | {"location": "harmonics+voronoi"})
+    saved, _ = load_tensors(run.folder / "model.safetensors")
+    started = run.location.basis.basis.arrays()["1_sites"]
+    assert 0 < abs(saved["location.basis.1_sites"].numpy() - started).max() < 0.1
+    assert len(json.dumps(run.about["location"])) < 600
+    assert np.array_equal(
+        graticule.load(run.folder).embed(lon=[180, 3], lat=[4, 90]), run.embed(lon=[-180, 3], lat=[4, 90])
+    )
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "what"),
     [("imagebind", {}, "recipe"), ("melt", {"steps": 5}, "settings"), ("melt", {"modalities": "text"}, "settings")],
