@@ -13,6 +13,7 @@ from graticule.encoders.basis import Arrays, Basis, BasisSettings
 from graticule.encoders.fourier import EqualEarth, Space2Vec, Sphere2Vec, SphericalFourier
 from graticule.encoders.harmonics import check_degree, harmonics
 from graticule.encoders.hashgrid import HashGrid
+from graticule.encoders.slepian import Slepian
 from graticule.encoders.voronoi import Voronoi
 from graticule.errors import unknown
 from graticule.geo.arrays import namespace
@@ -104,6 +105,7 @@ BASES: dict[str, type[Any]] = {
     "equal-earth": EqualEarth,
     "harmonics": Harmonics,
     "hash-grid": HashGrid,
+    "slepian": Slepian,
     "space2vec": Space2Vec,
     "sphere2vec": Sphere2Vec,
     "spherical-fourier": SphericalFourier,

@@ -19,6 +19,7 @@ SMALL_BASES = {
     "equal-earth": {"frequencies_per_sigma": 16},
     "space2vec": {"radii": 6},
     "sphere2vec": {"radii": 6},
+    "slepian": {"bandlimit": 8, "functions": 30},
     "voronoi": {"sites": 80, "nearest": 6, "site_features": 12},
 }
 SMALL_BODIES = {name: {"width": 24, "depth": 2} for name in BODIES.keys() - {"linear"}}
@@ -31,7 +32,9 @@ CASES |= {
 }
 CASES |= {name: {"name": name, "width": 24} for name in PRESETS}
 CASES["joined"] = dict(name="harmonics+hash-grid", **SMALL_BASES["harmonics"], **SMALL_BASES["hash-grid"])
-CASES["joined cells"] = dict(name="harmonics+voronoi", **SMALL_BASES["harmonics"], **SMALL_BASES["voronoi"])
+CASES["joined cells"] = dict(
+    name="harmonics+voronoi+slepian", **SMALL_BASES["harmonics"], **SMALL_BASES["voronoi"], **SMALL_BASES["slepian"]
+)
 CASES["low frequency"] = CASES["spherical-fourier mlp"] | {"low_frequency": 4}
 CASES = {
     k: v | ({} if v.get("body") == "linear" or "width" in v else {"width": 24, "depth": 2}) for k, v in CASES.items()
