@@ -76,6 +76,44 @@ def test_residual_siren_stays_within_one():
     assert hidden.abs().max() <= 1
 
 
+def deep_residual_siren(places, width, depth):
+    """Untrained, with 4 outputs, and what each of its blocks hands on."""
+    network, handed = body("residual-siren", 3, 4, width=width, depth=depth), []
+    for block in list(network)[1:-1]:
+        block.register_forward_hook(lambda _module, _inputs, out: handed.append(out))
+    return network, network(places), handed
+
+
+@pytest.mark.parametrize("depth", [16, 40])
+def test_a_deep_residual_siren_starts_steady(depth):
+    """What differs between places settles in five blocks and stays, in every unit; gradients are alike."""
+    places = torch.nn.functional.normalize(torch.randn(1000, 3), dim=1)
+    network, out, handed = deep_residual_siren(places, 256, depth)
+    variances = torch.stack([values.var(0).mean() for values in handed[4:]])
+    assert 0.04 < variances.min() < variances.max() < 0.09
+    assert handed[-1].std(0).min() > 0.1
+    out.square().sum().backward()
+    gradients = torch.stack([block.branch[0].linear.weight.grad.norm() for block in list(network)[1:-1]])
+    assert torch.isfinite(gradients).all()
+    assert gradients.max() < 10 * gradients.min()
+
+
+def test_a_deep_residual_siren_learns():
+    places = torch.nn.functional.normalize(torch.randn(512, 3), dim=1)
+    network, _, _ = deep_residual_siren(places, 64, 16)
+    target = torch.stack([torch.sin(4 * places[:, 0]), places[:, 1] * places[:, 2]], 1).repeat(1, 2)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    losses = []
+    for _ in range(80):
+        loss = (network(places) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+    assert max(losses[20:]) < losses[0]
+
+
 def test_residual_mlp_without_branches_is_linear():
     network = body("residual-mlp", 6, 4, width=8, depth=2, norm=False)
     for block in list(network)[1:3]:
