@@ -33,12 +33,12 @@ def voronoi(xyz: Any, sites: Any, sharpness: Any, values: Any, nearest: int) -> 
     After TTE (Cher 2026), whose weights are a softmax of sharpness_j <x, s_j> over all sites, which hands the cells of
     dull sites to sharp ones. Here a place costs the same however many sites there are, but for the search in a tree;
     distances count in units of d_k, so one start fits dense and sparse sites; and the nearest site has exponent 0, so a
-    dull one far off never outweighs sharp ones at hand, to drop out steeply. The k nearest are exact, from a KD-tree
+    dull one far off never outweighs sharp ones at hand, only to drop out steeply. The k nearest are exact, from a tree
     made at every call, since sites move (1 ms for 4,096 sites, on the processor). Nothing is approximated: sites beyond
     the k-th weigh nothing by definition.
     """
     xp = namespace(xyz)
-    sites, sharpness = _double(sites), _double(sharpness)
+    sites = _double(sites)
     sites = sites / (sites**2).sum(-1)[:, None] ** 0.5
     index = _nearest(xyz, sites, nearest)
     squares = ((xyz[:, None] - sites[index]) ** 2).sum(-1)
@@ -119,4 +119,5 @@ class Voronoi(BasisSettings):
         arrays = self.arrays() if arrays is None else arrays
         given = [arrays[name] for name in self.learned]
         sites, logarithm, values = given if xp is np else [xp.as_tensor(a, device=points.device) for a in given]
-        return voronoi(unit_sphere(points), sites, self.sharpness * xp.exp(logarithm), self.cast(values), self.nearest)
+        sharpness = self.sharpness * xp.exp(_double(logarithm))
+        return voronoi(unit_sphere(points), sites, sharpness, self.cast(values), self.nearest)

@@ -130,6 +130,9 @@ def test_moved_sites_are_found_where_they_are():
     sites, _, values = drawn(40, 3, seed=4)
     moved = {"sites": sites, "log_sharpness": np.full(40, math.log(2)), "values": values}
     np.testing.assert_allclose(basis(PLACES, moved), voronoi(unit_sphere(PLACES), sites, np.full(40, 16.0), values, 5))
+    moved = {name: array.astype(np.float32) for name, array in moved.items()}
+    in_torch = basis(torch.from_numpy(PLACES), {name: torch.from_numpy(array) for name, array in moved.items()})
+    np.testing.assert_allclose(in_torch.numpy(), basis(PLACES, moved), atol=1e-12)
 
 
 def test_sites_start_on_land_and_evenly():
