@@ -141,6 +141,18 @@ def test_names_that_are_used_otherwise_are_refused(tmp_path, name):
         ({"temperature": -1}, "must be positive"),
         ({"train_trunks": "text"}, "Only image rows"),
         ({"batch_size": 0}, "batch_size"),
+        ({"soft_km": "wide"}, "soft_km of 'image' must be a number of km or fitted, got 'wide'"),
+        ({"soft_km": -1}, "soft_km of 'image' must be a finite number of km, 0 or more, got -1"),
+        ({"soft_km": 9, "soft_kernel": "gauss"}, "Did you mean 'gaussian'"),
+        ({"mask_km.texts": 9}, "Did you mean 'text'"),
+        ({"coarse": 0.5}, "got coarse=0.5 with soft_km=0.0 and prefixes=''"),
+        ({"prefixes": "4,9"}, "from 1 to 8, the length of the vector, got 9"),
+        ({"negatives": "rings"}, "Did you mean 'ring'"),
+        ({"negatives": "ring", "ring_km": 0}, "above 0 km, got 0"),
+        ({"negatives": "random", "random_places": 0}, "at least 1, got 0"),
+        ({"sampler": "strata"}, "Did you mean 'stratified'"),
+        ({"sampler": "area", "cell_km": 0}, "positive size in km, got 0"),
+        ({"balance": "odd"}, "balance must be even or rows, got 'odd'"),
     ],
 )
 def test_wrong_settings_are_answered_with_one_sentence(data, tmp_path, asked, message):
