@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from graticule.errors import SettingError, unknown
 from graticule.geo.coords import chord_km, unit_sphere
 
+FAR = 80.0  # exponents stop here: smaller weights are nothing, and exp is ten times slower where it underflows
 KERNELS: dict[str, Callable[[Tensor], Tensor]] = {  # of the distance over the scale
-    "gaussian": lambda r: torch.exp(-r.square() / 2),
-    "exponential": lambda r: torch.exp(-r),
+    "gaussian": lambda r: torch.exp(-(r.square() / 2).clamp(max=FAR)),
+    "exponential": lambda r: torch.exp(-r.clamp(max=FAR)),
     "ball": lambda r: (r <= 1).to(r.dtype),
 }
 
@@ -81,27 +83,26 @@ class Nearness:
         """
         places = torch.cat([lonlat for _, lonlat in rows])
         km = _between_km(places, torch.cat([places, *others]))
-        own = torch.eye(*km.shape, dtype=torch.bool, device=km.device)
         soft, mask = (
             torch.cat([km.new_full((len(lonlat), 1), radii[name]) for name, lonlat in rows])
             for radii in (self.soft_km, self.mask_km)
         )
-        left_out = (km < mask) & ~own
-        scaled = torch.where(soft > 0, km / soft, math.inf)
+        left_out = (km < mask).fill_diagonal_(False)
         for share in shares:
-            yield Target(KERNELS[self.kernel](scaled * share**self.coarse).masked_fill(own, 1), left_out)
+            scale = soft.clamp(min=1e-6) / share**self.coarse
+            yield Target((KERNELS[self.kernel](km / scale) * (soft > 0)).fill_diagonal_(1), left_out)
 
 
 def find_near(logits: Tensor, target: Target) -> Tensor:
     """(n,) cross-entropies -sum_j p_ij log softmax_j(logits[i]) of (n, m) logits; one-hot weights give `find_own`."""
     weights = target.weights.masked_fill(target.left_out, 0)
     share = weights / weights.sum(dim=1, keepdim=True)
-    total = logits.masked_fill(target.left_out, -math.inf).logsumexp(dim=1, keepdim=True)
-    return (share * (total - logits)).sum(dim=1)
+    logits = logits.masked_fill(target.left_out, torch.finfo(logits.dtype).min / 2)  # finite: 0 of it is 0
+    return F.cross_entropy(logits, share.to(logits.dtype), reduction="none")
 
 
 def _between_km(a: Tensor, b: Tensor) -> Tensor:
     """Great-circle km of all (n, 2) with all (m, 2) lon/lat degrees: (n, m) float32, exactly 0 for equal places."""
     straight = torch.cdist(unit_sphere(a), unit_sphere(b), compute_mode="donot_use_mm_for_euclid_dist")
-    km: Tensor = chord_km(straight)
-    return km.float()
+    km: Tensor = chord_km(straight.float())
+    return km

@@ -34,5 +34,6 @@ def alignment(vectors: Tensor, partners: Tensor) -> Tensor:
     """
     if vectors.shape != partners.shape:
         raise DataError(f"Pairs must have the same shape, got {tuple(vectors.shape)} and {tuple(partners.shape)}.")
-    apart = F.normalize(vectors, dim=-1) - F.normalize(partners, dim=-1)
+    exact = torch.promote_types(vectors.dtype, torch.float32)  # bfloat16 does not see neighbours apart
+    apart = F.normalize(vectors.to(exact), dim=-1) - F.normalize(partners.to(exact), dim=-1)
     return apart.square().sum() / max(1, len(vectors))
