@@ -286,9 +286,7 @@ def test_prefixes_of_prefixes_and_the_whole(cut):
 
 
 def test_only_prefixes_that_the_run_was_trained_for(run, cut):
-    with pytest.raises(
-        SettingError, match=r"'small' were trained not to be cut, got dim=4.*prefixes"
-    ):
+    with pytest.raises(SettingError, match=r"'small' were trained not to be cut, got dim=4.*prefixes"):
         run.prefix(4)
     for dim in (0, -1, 5, 17):
         with pytest.raises(SettingError, match=rf"trained to be cut to 4, 8, got dim={dim}"):
