@@ -92,9 +92,12 @@ def _kilometres(parts: Parts, key: str, common: float | str, own: Mapping[str, f
     found = {}
     for name in parts.towers:
         asked = own.get(name, common)
-        if isinstance(asked, str) and asked != "fitted":
+        if asked == "fitted":
+            found[name] = parts.fitted_km(name)
+        elif isinstance(asked, str | bool):
             raise SettingError(f"{key} of {name!r} must be a number of km or fitted, got {asked!r}.")
-        found[name] = parts.fitted_km(name) if isinstance(asked, str) else float(asked)
+        else:
+            found[name] = float(asked)
     return found
 
 

@@ -70,7 +70,7 @@ class Settings:
 
     sampler: str = "rows"  # rows: each once an epoch; area, density: by weight; stratified: evenly over cells
     cell_km: float = 100.0  # side of the equal-area cells in which rows are counted
-    debias: float = 0.5  # density: a row weighs (rows in its cell)^-debias; area is 1
+    debias: float = 0.5  # density: a row weighs (rows in its cell)^-debias, from 0 to 2; area is 1
     balance: str = "even"  # batch_size rows of each modality, or rows: as many in all, shared by their rows
     cycle: str = "steps"  # cyclic: what `every` counts, steps or epochs of the modality
     every: int = 20  # cyclic: length of a modality's turn

@@ -151,7 +151,9 @@ def test_names_that_are_used_otherwise_are_refused(tmp_path, name):
         ({"negatives": "ring", "ring_km": 0}, "above 0 km, got 0"),
         ({"negatives": "random", "random_places": 0}, "at least 1, got 0"),
         ({"sampler": "strata"}, "Did you mean 'stratified'"),
-        ({"sampler": "area", "cell_km": 0}, "positive size in km, got 0"),
+        ({"sampler": "area", "cell_km": 0}, "must be at least 1 km, got 0"),
+        ({"sampler": "density", "debias": 3}, "from 0 to 2, got 3"),
+        ({"soft_km.text": True}, "soft_km of 'text' must be a number of km or fitted, got True"),
         ({"balance": "odd"}, "balance must be even or rows, got 'odd'"),
     ],
 )

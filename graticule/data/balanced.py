@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.data.loader import EpochSampler, demand_rows
-from graticule.errors import unknown
+from graticule.errors import SettingError, unknown
 from graticule.geo.cells import equal_area_cells
 from graticule.geo.coords import Points
 
@@ -34,6 +34,8 @@ def sampler(
         raise unknown("sampler", kind, SAMPLERS)
     if kind == "rows":
         return EpochSampler(name, len(places), size, seed)
+    if not cell_km >= 1:
+        raise SettingError(f"cell_km, the side of a cell, must be at least 1 km, got {cell_km:g}.")
     cells = np.unique(equal_area_cells(places, cell_km), return_inverse=True)[1]
     if kind == "stratified":
         return StratifiedSampler(name, cells, size, seed)
@@ -56,6 +58,8 @@ class DensitySampler:
 
     def __post_init__(self) -> None:
         self.size = demand_rows(self.name, len(self.cells), self.size)
+        if not 0 <= self.debias <= 2:
+            raise SettingError(f"debias must be a power from 0 to 2, got {self.debias:g}.")
         weights = np.bincount(self.cells)[self.cells] ** -float(self.debias)
         self.shares = weights / weights.sum()
 

@@ -122,7 +122,7 @@ def test_what_cannot_be_drawn_is_refused():
     points = uniform_places(5, seed=0)
     with pytest.raises(SettingError, match="Did you mean 'stratified'"):
         make("stratifed", points)
-    with pytest.raises(SettingError, match="positive size in km, got 0"):
+    with pytest.raises(SettingError, match="at least 1 km, got 0"):
         make("area", points, cell_km=0.0)
     for kind in SAMPLERS:
         with pytest.raises(DataError, match="'text' has 0 rows"):
