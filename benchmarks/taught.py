@@ -26,10 +26,10 @@ from graticule.data.land import land_and_sea
 from graticule.embed import Model, load
 from graticule.evaluation.examine import evaluate
 from graticule.evaluation.information.dimension import twonn
-from graticule.evaluation.information.variogram import semivariogram
 from graticule.evaluation.report import Report
 from graticule.evaluation.tasks import EXTRA, MAIN, load_tasks
 from graticule.geo.coords import fibonacci_lattice, great_circle_km, lonlat, offset_km
+from graticule.geo.variogram import semivariogram
 from graticule.objectives.regression import effective_rank
 from graticule.runs import train
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graticule.errors import DataError, SettingError, unknown
-from graticule.files import atomic_write
+from graticule.errors import SettingError, unknown
 from graticule.finished import about_run, origin
-from graticule.geo.coords import Points, lonlat
-from graticule.geo.geoparquet import box_column, file_metadata, vector_column
+from graticule.geo.coords import Points, fibonacci_lattice, lonlat
+from graticule.geo.geoparquet import Rows, write_geoparquet
+from graticule.geo.int8 import column_scales, to_int8
 
 if TYPE_CHECKING:
     from graticule.encoders.location import LocationEncoder
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 INSIDE = Path(__file__).parent / "model"  # the released model
+LATTICE = 16_384  # places, some 180 km apart
 Vectors = NDArray[np.float32]
 
 
@@ -32,13 +33,15 @@ class Model:
     """A location encoder and the towers it was tied to.
 
     `embed` gives the vectors that downstream models use; `embed_contents` gives texts or images in the
-    same space, to be compared with places by cosine similarity.
+    same space, to be compared with places by cosine similarity. `length`, where not None, cuts all vectors, as
+    `prefix` does.
     """
 
     folder: Path
     about: dict[str, Any]
     location: LocationEncoder
     towers: dict[str, Tower]
+    length: int | None = None
 
     def __repr__(self) -> str:
         return f"Model({self.about['name']!r}, {self.about['recipe']}, {self.dim}-d, {', '.join(self.modalities)})"
@@ -46,12 +49,30 @@ class Model:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return int(self.location.dim)
+        return int(self.location.dim) if self.length is None else self.length
 
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities that can be embedded beside places."""
         return sorted(self.towers)
+
+    def prefix(self, dim: int) -> Model:
+        """The same model with vectors of the first `dim` numbers, named "NAME[:dim]".
+
+        SettingError for a length that the run was not trained for (its setting `prefixes`): the first numbers of other
+        vectors are no summary of them.
+        """
+        if dim == self.dim:
+            return self
+        name = self.about["name"].removesuffix(f"[:{self.dim}]")
+        trained = [length for length in self.about.get("prefixes", []) if length < self.dim]
+        if dim not in trained:
+            known = f"to be cut to {', '.join(map(str, trained))}" if trained else "not to be cut"
+            raise SettingError(
+                f"The {self.dim} numbers of {name!r} were trained {known}, got dim={dim}. "
+                "The setting prefixes of `train` names the lengths."
+            )
+        return replace(self, about={**self.about, "name": f"{name}[:{dim}]"}, length=dim)
 
     def embed(self, *, lon: ArrayLike, lat: ArrayLike, batch_size: int = 16_384) -> Vectors:
         """Degrees (WGS84, longitudes to 360 are wrapped) -> (n, dim) float32 vectors, in the order given."""
@@ -61,14 +82,20 @@ class Model:
         """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32."""
         return _in_batches(self.location, points, batch_size, self.dim)
 
-    def save(self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, **columns: Sequence[Any]) -> int:
-        """Embed places given as arrays and write them, with further columns, as GeoParquet; returns the rows."""
+    def save(
+        self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, int8: bool = False, **columns: Sequence[Any]
+    ) -> int:
+        """Embed places given as arrays and write them, with further columns, as GeoParquet; returns the rows.
+
+        With `int8` the vectors are kept in a quarter of the space (`geo.geoparquet.table_vectors` reads them).
+        """
         import pyarrow as pa
 
         points = lonlat(lon=lon, lat=lat)
         given = {"lon": points[:, 0], "lat": points[:, 1], **columns}
         rows = pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in given.items()})
-        return write_geoparquet(Path(path), [(rows, points, self.embed_points(points))], about=origin(self.about))
+        embed, about = _kept(self, int8)
+        return write_geoparquet(Path(path), [(rows, points, embed(points))], about=about)
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
         """(n, ...) features of the modality's trunk -> (n, dim) float32."""
@@ -107,7 +134,7 @@ def _in_batches(module: Any, rows: NDArray[Any], batch_size: int, dim: int) -> V
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             batch = torch.from_numpy(np.array(rows[start : start + batch_size])).to(device)
-            vectors[start : start + batch_size] = module(batch).float().cpu().numpy()
+            vectors[start : start + batch_size] = module(batch)[:, :dim].float().cpu().numpy()
     return vectors
 
 
@@ -131,67 +158,43 @@ def load(run: str | Path | None = None) -> Model:
     return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()})
 
 
-def write_geoparquet(path: Path, batches: Iterable[tuple[Any, Points, Vectors]], *, about: dict[str, Any]) -> int:
-    """Write batches of (pyarrow record batch, points, vectors) as GeoParquet 1.1; returns the number of rows.
+def _kept(model: Model, int8: bool) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
+    """How a file keeps the vectors of places, and what it says about them.
 
-    Columns: those of the input in their order, then `geometry` (WKB points), `bbox` (covering) and
-    `embedding` (fixed-size list of float32); row groups as the batches come; `geo` and `emb` metadata.
+    The scales of int8 are those of the model on an even lattice of the Earth, so that files of one model fit together.
     """
-    import pyarrow.parquet as pq
+    if not int8:
+        return model.embed_points, origin(model.about)
+    scales = column_scales(model.embed_points(fibonacci_lattice(LATTICE)))
 
-    count = 0
+    def embed(points: Points) -> NDArray[np.int8]:
+        return to_int8(model.embed_points(points), scales)
 
-    def write(temporary: Path) -> None:
-        nonlocal count
-        writer = None
-        for rows, points, vectors in batches:
-            table = _geo_table(rows, points, vectors, about)
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table.cast(writer.schema), row_group_size=100_000)
-            count += len(points)
-        if writer is None:
-            raise DataError(f"Nothing to write to {path}: the input has no rows.")
-        writer.close()
-
-    atomic_write(path, write)
-    return count
+    return embed, origin(model.about) | {"quantization": {"type": "int8", "scale": scales.tolist()}}
 
 
-def _geo_table(rows: Any, points: Points, vectors: Vectors, about: dict[str, Any]) -> Any:
-    import pyarrow as pa
+def embed_table(
+    model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None, int8: bool = False
+) -> int:
+    """Embed every row of a table (CSV, Parquet, JSONL, GeoJSON) into a GeoParquet file, order and rows kept.
 
-    names = set(rows.schema.names)
-    if clash := names & {"embedding", "bbox", *(["geometry_input"] if "geometry" in names else [])}:
-        raise DataError(f"The input already has a column {sorted(clash)[0]!r}, which the output needs: rename it.")
-    renamed = ["geometry_input" if name == "geometry" else name for name in rows.schema.names]
-    box = box_column(np.hstack([points, points]))
-    columns = [*rows.columns, pa.array(_wkb(points), pa.binary()), box, vector_column(vectors)]
-    table = pa.table(columns, names=[*renamed, "geometry", "bbox", "embedding"])
-    return table.replace_schema_metadata(file_metadata(["Point"], vectors.shape[1], about))
-
-
-def _wkb(points: Points) -> list[bytes]:
-    """Little-endian WKB of points: byte order 1, type 1, x, y."""
-    record = np.zeros(len(points), dtype=[("order", "u1"), ("type", "<u4"), ("x", "<f8"), ("y", "<f8")])
-    record["order"], record["type"], record["x"], record["y"] = 1, 1, points[:, 0], points[:, 1]
-    raw = record.tobytes()
-    return [raw[i : i + 21] for i in range(0, len(raw), 21)]
-
-
-def embed_table(model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None) -> int:
-    """Embed every row of a table (CSV, Parquet, JSONL, GeoJSON) into a GeoParquet file, order and rows kept."""
+    With `int8` as in `Model.save`.
+    """
     from graticule.data.tables import read_points
     from graticule.progress import Progress
 
-    def batches() -> Iterator[tuple[Any, Points, Vectors]]:
+    embed, about = _kept(model, int8)
+
+    def batches() -> Iterator[Rows]:
+        nowhere = lonlat(lon=[], lat=[])
         with Progress(f"embed {path.name}") as progress:
             for rows, points in read_points(path, lon=lon, lat=lat):
-                yield rows, points, model.embed_points(points)
+                yield rows, points, embed(points)
                 progress.advance(len(points))
             if not progress.done:
-                yield _no_rows(path), lonlat(lon=[], lat=[]), np.empty((0, model.dim), dtype=np.float32)
+                yield _no_rows(path), nowhere, embed(nowhere)
 
-    return write_geoparquet(out, batches(), about=origin(model.about))
+    return write_geoparquet(out, batches(), about=about)
 
 
 def _no_rows(path: Path) -> Any:

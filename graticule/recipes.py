@@ -13,53 +13,18 @@ geojepa, geojepa-paper  prediction in latent space over regions of maps, without
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from graticule.encoders.location import LocationEncoder
-from graticule.encoders.towers import Tower
 from graticule.errors import SettingError, unknown
 from graticule.learners.contrastive import ContrastiveLearner
 from graticule.learners.jepa import GEOJEPA, GEOJEPA_PAPER
-from graticule.learners.places import PlaceQueue, RandomPlaces
-from graticule.learners.teacher import TEACHER
 from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, PairwiseInfoNCE
+from graticule.parts import Parts, learner, phase, refuse_distance, rows_a_step, softmax, temperature
 from graticule.settings import Settings
 from graticule.training.trainer import Phase
 
-
-@dataclass(frozen=True)
-class Parts:
-    """What a recipe puts together: the encoders and how many rows each modality has."""
-
-    location: LocationEncoder
-    towers: dict[str, Tower]
-    rows: dict[str, int]
-    settings: Settings
-
-
 Recipe = Callable[[Parts], tuple[ContrastiveLearner, list[Phase]]]
-
-
-def _learner(parts: Parts, objective: Any, **options: Any) -> ContrastiveLearner:
-    settings = parts.settings
-    return ContrastiveLearner(
-        parts.location, parts.towers, objective,
-        contrast=settings.contrast, regression=settings.regression, distil=settings.distil, **options,
-    )  # fmt: skip
-
-
-def _phase(parts: Parts, *names: str, **options: Any) -> Phase:
-    """Rows of these modalities, and beside them those of the teacher where one is asked for."""
-    return Phase((*names, TEACHER) if parts.settings.distil else names, **options)
-
-
-def _temperature(parts: Parts) -> dict[str, Any]:
-    return {"temperature": parts.settings.temperature, "learn_temperature": parts.settings.learn_temperature}
-
-
-def _or(value: bool | None, default: bool) -> bool:
-    return default if value is None else value
 
 
 def imagebind(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -67,9 +32,8 @@ def imagebind(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     `graticule train imagebind DATA --to RUN`
     """
-    symmetric = _or(parts.settings.symmetric, True)
-    objective = PairwiseInfoNCE(list(parts.towers), symmetric=symmetric, **_temperature(parts))
-    return _learner(parts, objective), [_phase(parts, *parts.towers)]
+    objective = PairwiseInfoNCE(list(parts.towers), symmetric=parts.settings.symmetric, **softmax(parts))
+    return learner(parts, objective), [phase(parts, *parts.towers)]
 
 
 def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -86,13 +50,15 @@ def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
             f"cycle must be steps or epochs and every at least 1, got {settings.cycle!r}, {settings.every}."
         )
 
+    drawn = rows_a_step(parts.rows, settings)
+
     def length(name: str) -> int:
-        epoch = max(1, parts.rows[name] // settings.batch_size)
+        epoch = max(1, parts.rows[name] // drawn[name])
         return settings.every * (epoch if settings.cycle == "epochs" else 1)
 
     frozen = (r"location\.",) if settings.freeze_location else ()
-    objective = PairwiseInfoNCE(list(parts.towers), symmetric=_or(settings.symmetric, True), **_temperature(parts))
-    return _learner(parts, objective), [_phase(parts, name, steps=length(name), frozen=frozen) for name in parts.towers]
+    objective = PairwiseInfoNCE(list(parts.towers), symmetric=settings.symmetric, **softmax(parts))
+    return learner(parts, objective), [phase(parts, name, steps=length(name), frozen=frozen) for name in parts.towers]
 
 
 def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -100,9 +66,8 @@ def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     `graticule train melt DATA --to RUN`
     """
-    symmetric = _or(parts.settings.symmetric, False)
-    objective = MultiPairNTXent(list(parts.towers), symmetric=symmetric, **_temperature(parts))
-    return _learner(parts, objective), [_phase(parts, *parts.towers)]
+    objective = MultiPairNTXent(list(parts.towers), symmetric=parts.settings.symmetric, **softmax(parts))
+    return learner(parts, objective), [phase(parts, *parts.towers)]
 
 
 def distil(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -114,7 +79,7 @@ def distil(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """
     if not parts.settings.distil:
         raise SettingError("The recipe distil needs a weight of the teacher above 0, got distil=0.")
-    return _learner(replace(parts, towers={}), PairwiseInfoNCE([])), [_phase(parts)]
+    return learner(replace(parts, towers={}), PairwiseInfoNCE([])), [phase(parts)]
 
 
 def all_to_all(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -126,8 +91,13 @@ def all_to_all(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
         raise SettingError(
             "The recipe all-to-all draws rows of one place together and has no teacher: leave distil at 0."
         )
-    objective = AllToAllInfoNCE(list(parts.towers), **_temperature(parts))
-    return _learner(parts, objective), [Phase(tuple(parts.towers), paired=True)]
+    refuse_distance(parts, "all-to-all")
+    if parts.settings.negatives or parts.settings.balance != "even":
+        raise SettingError(
+            "The recipe all-to-all draws rows of one place together: it has no other negatives, and balance is even."
+        )
+    objective = AllToAllInfoNCE(list(parts.towers), **temperature(parts))
+    return learner(parts, objective), [Phase(tuple(parts.towers), paired=True)]
 
 
 def satclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -135,8 +105,8 @@ def satclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     `graticule train satclip DATA --to RUN --set modalities=image`
     """
-    objective = PairwiseInfoNCE(_one(parts), **_temperature(parts))
-    return _learner(parts, objective), [_phase(parts, *parts.towers)]
+    objective = PairwiseInfoNCE(_one(parts), **softmax(parts))
+    return learner(parts, objective), [phase(parts, *parts.towers)]
 
 
 def geoclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -144,8 +114,8 @@ def geoclip(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     `graticule train geoclip DATA --to RUN --set modalities=image`
     """
-    objective = PairwiseInfoNCE(_one(parts), symmetric=False, **_temperature(parts))
-    return _learner(parts, objective, other_places=PlaceQueue(parts.settings.queue)), [_phase(parts, *parts.towers)]
+    objective = PairwiseInfoNCE(_one(parts), symmetric=False, **softmax(parts))
+    return learner(parts, objective, negatives="queue"), [phase(parts, *parts.towers)]
 
 
 def csp(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
@@ -153,9 +123,9 @@ def csp(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 
     `graticule train csp DATA --to RUN --set modalities=image`
     """
-    objective = CspLoss(_one(parts), **_temperature(parts))
-    places = RandomPlaces(parts.settings.random_places)
-    return _learner(parts, objective, other_places=places, second_view=True), [_phase(parts, *parts.towers)]
+    refuse_distance(parts, "csp")
+    objective = CspLoss(_one(parts), **temperature(parts))
+    return learner(parts, objective, negatives="random", second_view=True), [phase(parts, *parts.towers)]
 
 
 def _one(parts: Parts) -> list[str]:

@@ -51,8 +51,27 @@ class Settings:
     distil: float = 0.0  # weight of regressing the teacher's vectors: all modalities in closed form
     neighbours: dict[str, int] = field(default_factory=dict)  # neighbours.text=32: rows that speak for a place to it
     teacher_places: str = ""  # a table of places at which it speaks; without one the places of all rows
-    queue: int = 4096  # geoclip: places of earlier batches
-    random_places: int = 1024  # csp: random places a step
+    prefixes: str = ""  # comma-separated lengths at which a vector may be cut, 16,32,64,128; the whole one always may
+    uniformity: float = 0.0  # weight of spreading the vectors of a batch's places over the unit sphere
+    consistency: float = 0.0  # weight of the same vector for a place and one up to consistency_km away
+    consistency_km: float = 5.0
+
+    soft_km: float | str = 0.0  # targets by distance, of this scale; fitted: the range of each modality's semivariogram
+    soft_km_of: dict[str, float | str] = field(default_factory=dict)  # soft_km.text=300: of one modality
+    soft_kernel: str = "gaussian"  # or exponential, or ball: everything within soft_km is a positive alike
+    coarse: float = 0.0  # soft_km of the first m of n numbers is (n / m)^coarse times as wide; .5 follows the sphere
+    mask_km: float | str = 0.0  # places nearer than that are no negatives; fitted: the same range
+    mask_km_of: dict[str, float | str] = field(default_factory=dict)  # mask_km.text=100: of one modality
+    negatives: str = ""  # places of no row: random, queue, ring; empty: geoclip a queue, csp random ones, others none
+    queue: int = 4096  # places of earlier batches
+    random_places: int = 1024  # random places a step, uniform by area
+    ring_places: int = 1024  # places a step around random rows of the batch,
+    ring_km: float = 100.0  # so far or up to twice as far away
+
+    sampler: str = "rows"  # rows: each once an epoch; area, density: by weight; stratified: evenly over cells
+    cell_km: float = 100.0  # side of the equal-area cells in which rows are counted
+    debias: float = 0.5  # density: a row weighs (rows in its cell)^-debias, from 0 to 2; area is 1
+    balance: str = "even"  # batch_size rows of each modality, or rows: as many in all, shared by their rows
     cycle: str = "steps"  # cyclic: what `every` counts, steps or epochs of the modality
     every: int = 20  # cyclic: length of a modality's turn
     freeze_location: bool = False  # cyclic: the second reading, position weights stand still
@@ -66,18 +85,27 @@ class Settings:
     shuffle: bool = False  # control: permute the places among the rows of each modality
 
 
-DOTTED = {"location": "location_options", "trunk": "trunks", "jepa": "jepa", "neighbours": "neighbours"}
+DOTTED = {
+    "location": "location_options",
+    "trunk": "trunks",
+    "jepa": "jepa",
+    "neighbours": "neighbours",
+    "soft_km": "soft_km_of",
+    "mask_km": "mask_km_of",
+}
 LEAST = {
     **dict.fromkeys(("batch_size", "batch_tokens", "row_tokens", "checkpoint_every", "dim", "every", "log_every"), 1),
     **dict.fromkeys(("clip", "ema", "holdout_km", "learning_rate", "steps", "warmup", "weight_decay", "within_km"), 0),
     **dict.fromkeys(
         ("contrast", "distil", "dropout", "regression", "seed", "threads", "whiten", "last_learning_rate", "beta2"), 0
     ),
+    **dict.fromkeys(("uniformity", "consistency", "consistency_km", "coarse", "debias"), 0),
 }
 ACCEPTED: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "float | None": (int, float, type(None)),
+    "float | str": (int, float, str),
     "bool": (bool,),
     "bool | None": (bool, type(None)),
     "str": (str,),
@@ -125,4 +153,23 @@ def _typed(key: str, kind: str, value: Any) -> Any:
         raise SettingError(f"Setting {key!r} must be below 1, got {value!r}.")
     if key in LEAST and not float(str(plain)) >= LEAST[key]:
         raise SettingError(f"Setting {key!r} must be at least {LEAST[key]}, got {value!r}.")
-    return float(str(plain)) if kind.startswith("float") and plain is not None else plain
+    return float(plain) if kind.startswith("float") and isinstance(plain, (int, float)) else plain
+
+
+def names(text: str) -> list[str]:
+    """The words of a comma-separated setting."""
+    return [name for name in text.replace(" ", "").split(",") if name]
+
+
+def prefix_lengths(text: str, dim: int) -> tuple[int, ...]:
+    """The lengths of the setting `prefixes` in order, with the whole length `dim`; none of an empty text.
+
+    Raises SettingError for what is not a whole number from 1 to `dim`.
+    """
+    lengths = [literal(word) for word in names(text)]
+    for length in lengths:
+        if not isinstance(length, int) or not 1 <= length <= dim:
+            raise SettingError(
+                f"A prefix must be a whole number from 1 to {dim}, the length of the vector, got {length!r}."
+            )
+    return tuple(sorted({*lengths, dim})) if lengths else ()

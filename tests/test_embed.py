@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graticule
-from graticule.embed import embed_table, load, write_geoparquet
+from graticule.embed import embed_table, load
 from graticule.errors import CacheError, CoordinateError, DataError, SettingError
 from graticule.geo.coords import uniform_places
-from tests.small_run import images, texts
+from graticule.geo.geoparquet import table_vectors, write_geoparquet
+from graticule.runs import train
+from tests.small_run import TRAINED, images, texts
 
 DIM = 16
 CITIES = "name,lon,lat,people\nMünchen,11.58,48.14,1500000\nSuva,178.44,-18.14,93000\nNome,-165.4,64.5,3700\n"
@@ -254,3 +256,77 @@ def test_arrays_are_saved_with_their_columns(run, tmp_path):
     assert list(frame["name"]) == ["sea", "Munich"]
     assert frame.geometry.x.tolist() == [-170.0, 11.5]
     assert np.allclose(np.stack(frame["embedding"]), model.embed(lon=[190.0, 11.5], lat=[0.0, 48.0]))
+
+
+@pytest.fixture(scope="module")
+def cut(data, tmp_path_factory):
+    """A run whose vectors may be cut to 4 and to 8 numbers."""
+    return train("melt", data, to=tmp_path_factory.mktemp("cut") / "cut", **TRAINED, prefixes="4,8")
+
+
+def test_a_prefix_is_the_beginning_of_all_vectors(cut, cities, tmp_path):
+    short = load(cut.folder).prefix(4)
+    places = {"lon": [11.58, 178.44], "lat": [48.14, -18.14]}
+    assert (cut.dim, short.dim) == (DIM, 4)
+    assert short.about["name"] == "cut[:4]"
+    assert np.array_equal(short.embed(**places), cut.embed(**places)[:, :4])
+    assert np.array_equal(short.embed_contents("text", texts()[:3]), cut.embed_contents("text", texts()[:3])[:, :4])
+    embed_table(short, cities, tmp_path / "out.parquet")
+    schema = pq.read_schema(tmp_path / "out.parquet")
+    assert schema.field("embedding").type == pa.list_(pa.float32(), 4)
+    about = json.loads(schema.metadata[b"emb"])
+    assert (about["model"], about["dimensions"]) == ("cut[:4]", 4)
+
+
+def test_prefixes_of_prefixes_and_the_whole(cut):
+    assert cut.prefix(DIM) is cut
+    assert cut.prefix(8).prefix(4).about["name"] == "cut[:4]"
+    with pytest.raises(SettingError, match=r"The 4 numbers of 'cut' were trained not to be cut, got dim=8"):
+        cut.prefix(4).prefix(8)
+
+
+def test_only_prefixes_that_the_run_was_trained_for(run, cut):
+    with pytest.raises(SettingError, match=r"'small' were trained not to be cut, got dim=4.*prefixes"):
+        run.prefix(4)
+    for dim in (0, -1, 5, 17):
+        with pytest.raises(SettingError, match=rf"trained to be cut to 4, 8, got dim={dim}"):
+            cut.prefix(dim)
+
+
+def test_int8_is_a_quarter_and_nearly_the_same(cut, tmp_path):
+    places = uniform_places(500, seed=3)
+    pq.write_table(pa.table({"lon": places[:, 0], "lat": places[:, 1]}), tmp_path / "in.parquet")
+    embed_table(cut, tmp_path / "in.parquet", tmp_path / "out.parquet", int8=True)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.field("embedding").type == pa.list_(pa.int8(), DIM)
+    kept, exact = table_vectors(table), cut.embed_points(places)
+    assert kept.dtype == np.float32
+    about = json.loads(table.schema.metadata[b"emb"])["quantization"]
+    assert about["type"] == "int8"
+    scale = np.array(about["scale"], dtype=np.float32)
+    within = np.abs(exact) <= 127 * scale
+    assert within.mean() > 0.999
+    assert (np.abs(kept - exact) <= 0.501 * scale)[within].all()
+    cosine = (kept * exact).sum(axis=1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosine.min() > 0.999
+    by_hand = np.array(table["embedding"].to_pylist()) * scale
+    np.testing.assert_allclose(by_hand, kept, rtol=1e-6)
+
+
+def test_int8_of_few_places_has_the_scales_of_the_model(cut, tmp_path):
+    assert cut.prefix(8).save(tmp_path / "one.parquet", lon=[1.0], lat=[2.0], int8=True) == 1
+    cut.save(tmp_path / "two.parquet", lon=[1.0, 9.0], lat=[2.0, 5.0], int8=True)
+    one, two = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("one", "two"))
+    assert one["embedding"].to_pylist()[0] == two["embedding"].to_pylist()[0][:8]
+    cut.save(tmp_path / "plain.parquet", lon=[1.0], lat=[2.0])
+    close(table_vectors(pq.read_table(tmp_path / "plain.parquet")), cut.embed(lon=[1.0], lat=[2.0]))
+
+
+def test_a_cut_and_int8_by_command(command, cut, cities, tmp_path):
+    out = tmp_path / "out.parquet"
+    code, said, _ = command("embed", "-q", cities, "-o", out, "--model", cut.folder, "--dim", 4, "--int8")
+    assert (code, said) == (0, f"{out}: 3 rows\n")
+    assert pq.read_schema(out).field("embedding").type == pa.list_(pa.int8(), 4)
+    code, _, said = command("embed", "-q", cities, "-o", out, "--model", cut.folder, "--dim", 5)
+    assert code == 1
+    assert "got dim=5" in said

@@ -19,6 +19,7 @@ ORDER = [
     {"zoo", "nearest"},
     {"evaluation"},
     {"settings"},
+    {"parts"},
     {"recipes"},
     {"read"},
     {"runs"},

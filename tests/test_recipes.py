@@ -11,9 +11,12 @@ from graticule.data.store import prepare
 from graticule.encoders.location import location_encoder
 from graticule.encoders.towers import tower
 from graticule.errors import DataError, SettingError
-from graticule.geo.coords import uniform_places
+from graticule.geo.coords import offset_km, uniform_places
+from graticule.geo.variogram import semivariogram
+from graticule.learners.contrastive import ContrastiveLearner
 from graticule.learners.places import PlaceQueue, RandomPlaces
-from graticule.recipes import DEFAULTS, RECIPES, Parts, recipe
+from graticule.parts import Parts
+from graticule.recipes import DEFAULTS, RECIPES, recipe
 from graticule.runs import train
 from graticule.settings import Settings
 from graticule.tensors import load_tensors
@@ -39,6 +42,22 @@ CASES = {
     "geoclip": ONE | {"location.frequencies_per_sigma": 8, "queue": 20},
     "csp": ONE | {"location.radii": 4, "random_places": 6},
 }
+NEAR = {
+    "soft_km": 500,
+    "soft_km.text": "fitted",
+    "mask_km": 20,
+    "soft_kernel": "exponential",
+    "coarse": 0.5,
+    "prefixes": "2,4",
+    "negatives": "random,ring,queue",
+    "random_places": 5,
+    "ring_places": 5,
+    "queue": 5,
+    "uniformity": 0.1,
+    "consistency": 0.1,
+    "sampler": "density",
+    "balance": "rows",
+}
 PLACES = {"lon": np.linspace(-180, 180, 9), "lat": np.linspace(90, -90, 9)}
 
 
@@ -48,6 +67,16 @@ def data(tmp_path_factory):
     places = uniform_places(30, seed=5)
     made = {"text": text_source(places=places), "image": image_source(places=places)}
     return prepare(made, to=tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Texts and images at places some hundred km apart, so that near ones exist; three images for each text."""
+    centres = np.repeat(uniform_places(20, seed=1), 10, axis=0)
+    places = offset_km(centres, *np.random.default_rng(0).normal(0, 100, (2, 200, 1)))[:, 0]
+    words = [f"{'north' if lat > 0 else 'south'} w{i // 10} w{i // 10} x{i}" for i, (_, lat) in enumerate(places)]
+    made = {"text": source("text", places[::3], words[::3]), "image": image_source(places=places)}
+    return prepare(made, to=tmp_path_factory.mktemp("crowded"))
 
 
 def weights(model, prefix=""):
@@ -101,6 +130,72 @@ def test_same_seed_same_weights_other_seed_other_weights(name, data, tmp_path):
     runs = [train(name, data, to=tmp_path / str(i), **SMALL | CASES[name] | c) for i, c in enumerate(changes)]
     assert equal(weights(runs[0]), weights(runs[1]))
     assert not equal(weights(runs[0]), weights(runs[2]))
+
+
+@pytest.mark.parametrize("name", ["imagebind", "cyclic", "melt"])
+def test_distance_prefixes_and_samplers_in_the_three_architectures(name, crowded, tmp_path):
+    """Everything at once trains, is written down, resembles no plain run, and is the same when run again."""
+    asked = NEAR | {"every": 2, "distil": 0.5}
+    run = train(name, crowded, to=tmp_path / "run", **SMALL, **HARMONICS, **asked)
+    assert run.about["prefixes"] == [2, 4, 8]
+    assert set(run.about["fitted_km"]) == {"text"}
+    assert 0 < run.about["fitted_km"]["text"] < 5000
+    row = list(read_log(run.folder))[-1]
+    assert {"uniformity", "consistency", "teacher"} <= set(row)
+    assert np.isfinite(list(row.values())).all()
+    again = train(name, crowded, to=tmp_path / "again", **SMALL, **HARMONICS, **asked)
+    plain = train(name, crowded, to=tmp_path / "plain", **SMALL, **HARMONICS, every=2)
+    assert equal(weights(run), weights(again))
+    assert not equal(weights(run), weights(plain))
+    assert (plain.about["prefixes"], plain.about["fitted_km"]) == ([], {})
+
+
+@pytest.mark.parametrize("name", ["cyclic", "melt"])
+@pytest.mark.parametrize("kind", ["area", "stratified"])
+def test_a_killed_run_with_all_of_it_goes_on_exactly(name, kind, crowded, tmp_path, monkeypatch):
+    options = SMALL | HARMONICS | NEAR | {"every": 2, "distil": 0.5, "sampler": kind, "steps": 9, "checkpoint_every": 2}
+    whole = train(name, crowded, to=tmp_path / "whole", **options)
+    for lives in (3, 4):
+        with monkeypatch.context() as patch:
+            steps = iter([None] * lives)
+            after = ContrastiveLearner.after_step
+
+            def mortal(learner, progress, steps=steps, after=after):
+                after(learner, progress)
+                if next(steps, "dead"):
+                    raise KeyboardInterrupt
+
+            patch.setattr(ContrastiveLearner, "after_step", mortal)
+            with pytest.raises(KeyboardInterrupt):
+                train(name, crowded, to=tmp_path / "torn", **options)
+    torn = train(name, crowded, to=tmp_path / "torn", **options)
+    assert equal(weights(torn), weights(whole))
+
+
+def test_soft_targets_make_vectors_smooth(crowded, tmp_path):
+    """Against hard targets, half the mean squared difference over 50 to 150 km falls, and so it does with a mask."""
+    options = SMALL | HARMONICS | {"steps": 150, "batch_size": 64, "learning_rate": 1e-2, "log_every": 150}
+    options |= {"location.max_degree": 30, "dim": 16}
+    rough = {}
+    for name, asked in {"hard": {}, "soft": {"soft_km": 400}, "mask": {"mask_km": 400}}.items():
+        run = train("imagebind", crowded, to=tmp_path / name, **options, **asked)
+        places = crowded["image"].lonlat
+        rough[name] = semivariogram(places, run.embed_points(places), (50, 150)).gamma[0]
+    assert rough["soft"] < 0.7 * rough["hard"]
+    assert rough["mask"] < 0.9 * rough["hard"]
+
+
+@pytest.mark.parametrize("name", ["csp", "all-to-all"])
+@pytest.mark.parametrize("asked", [{"soft_km": 9.0}, {"mask_km_of": {"image": 9.0}}, {"prefixes": "2"}])
+def test_recipes_that_know_no_distance_say_so(name, asked):
+    with pytest.raises(SettingError, match=f"The recipe {name} has no {next(iter(asked)).removesuffix('_of')}, got"):
+        recipe(name)(parts(["image"], **asked))
+
+
+@pytest.mark.parametrize("asked", [{"negatives": "random"}, {"balance": "rows"}])
+def test_rows_drawn_together_have_no_other_negatives(asked):
+    with pytest.raises(SettingError, match="no other negatives, and balance is even"):
+        recipe("all-to-all")(parts(**asked))
 
 
 def test_the_three_architectures_differ(data, tmp_path):
@@ -172,10 +267,11 @@ def test_symmetry_by_default_and_when_asked():
 
 def test_negatives_of_the_binary_recipes():
     geoclip, csp = (recipe(n)(parts(["image"], queue=9, random_places=4))[0] for n in ("geoclip", "csp"))
-    assert isinstance(geoclip.other_places, PlaceQueue)
-    assert len(geoclip.other_places.places) == 9
-    assert isinstance(csp.other_places, RandomPlaces)
-    assert csp.other_places.count == 4
+    (queue,), (random,) = geoclip.other_places, csp.other_places
+    assert isinstance(queue, PlaceQueue)
+    assert len(queue.places) == 9
+    assert isinstance(random, RandomPlaces)
+    assert random.count == 4
     assert csp.second_view
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graticule import settings as module
 from graticule.errors import SettingError
-from graticule.settings import Settings, literal, parse_settings
+from graticule.settings import Settings, literal, parse_settings, prefix_lengths
 from graticule.training.trainer import Schedule
 
 PLAIN = {"int": st.integers(1, 10**6), "float": st.floats(0, 0.99), "bool": st.booleans(), "str": st.text(max_size=8)}
@@ -122,7 +122,7 @@ def test_settings_of_the_schedule_have_its_defaults_and_types():
         if other.name in ours and other.name != "steps":
             assert ours[other.name].default == other.default, other.name
             assert ours[other.name].type == other.type, other.name
-    assert {"faster"} == {f.name for f in fields(Schedule)} - set(ours)
+    assert {"faster", "batch_rows"} == {f.name for f in fields(Schedule)} - set(ours)
 
 
 def test_every_limit_belongs_to_a_number():
@@ -135,10 +135,31 @@ def test_every_setting_is_used():
     """A setting that no file reads would be a promise nobody keeps."""
     used = set()
     home = Path(inspect.getfile(module)).parent
-    for path in (home / "recipes.py", *(home / "runs").glob("*.py")):
+    for path in (home / "recipes.py", home / "parts.py", *(home / "runs").glob("*.py")):
         tree = ast.parse(path.read_text())
         used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {f.name for f in fields(Settings)} - {f.name for f in fields(Schedule)} <= used
+
+
+def test_kilometres_are_numbers_or_fitted_for_all_or_one_modality():
+    found = parse_settings({"soft_km": "300", "soft_km.text": "fitted", "mask_km": "fitted", "mask_km.image": "20"})
+    assert (found.soft_km, found.soft_km_of) == (300.0, {"text": "fitted"})
+    assert (found.mask_km, found.mask_km_of) == ("fitted", {"image": 20})
+    assert isinstance(found.soft_km, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [("", ()), ("16", (16, 64)), ("32, 16", (16, 32, 64)), ("64", (64,)), ("1,64,1", (1, 64))],
+)
+def test_prefixes_are_in_order_and_end_with_the_whole(text, lengths):
+    assert prefix_lengths(text, 64) == lengths
+
+
+@pytest.mark.parametrize("text", ["0", "65", "16,x", "1.5", "-3"])
+def test_impossible_prefixes_are_refused(text):
+    with pytest.raises(SettingError, match="whole number from 1 to 64, the length of the vector, got"):
+        prefix_lengths(text, 64)
 
 
 @pytest.mark.parametrize("key", ["dropout", "ema", "warmup"])

@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--model", type=Path, help="folder of a run (default: the model inside the package)")
     one.add_argument("--lon", help="name of the longitude column")
     one.add_argument("--lat", help="name of the latitude column")
+    one.add_argument("--dim", type=int, help="only so many numbers a vector, one of the run's prefixes (default: all)")
+    one.add_argument("--int8", action="store_true", help="keep vectors as int8, with the scale of each column beside")
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
     one.add_argument(
@@ -192,7 +194,9 @@ def _model(run: Path | None) -> Model:
 def _embed(asked: argparse.Namespace) -> int:
     from graticule.embed import embed_table
 
-    rows = embed_table(_model(asked.model), asked.table, asked.out, lon=asked.lon, lat=asked.lat)
+    model = _model(asked.model)
+    cut = model if asked.dim is None else model.prefix(asked.dim)
+    rows = embed_table(cut, asked.table, asked.out, lon=asked.lon, lat=asked.lat, int8=asked.int8)
     say(f"{asked.out}: {rows:,} rows")
     return 0
 

@@ -15,10 +15,11 @@ from graticule.data.bluemarble import blue_marble
 from graticule.data.cities import cities
 from graticule.data.land import basemap_folder, land_and_sea
 from graticule.data.store import Dataset, Table, prepare
-from graticule.embed import Model, write_geoparquet
+from graticule.embed import Model
 from graticule.evaluation.report import Report
 from graticule.evaluation.runs import embeds, evaluate
 from graticule.finished import origin
+from graticule.geo.geoparquet import write_geoparquet
 from graticule.runs import train
 from graticule.web.examination import write_examination
 from graticule.web.show import model_map

@@ -29,11 +29,7 @@ class EpochSampler:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.rows == 0:
-            raise DataError(f"Modality {self.name!r} has 0 rows: nothing can be drawn from it.")
-        if self.size < 1:
-            raise SettingError(f"A batch needs at least one row, got batch_size={self.size}.")
-        self.size = min(self.size, self.rows)
+        self.size = demand_rows(self.name, self.rows, self.size)
         self.draws_per_epoch = self.rows // self.size
         self._shuffle: tuple[int, NDArray[np.int64]] | None = None
 
@@ -80,6 +76,15 @@ class TokenSampler:
             cuts = np.searchsorted(middles, np.arange(1, self.draws_per_epoch) / self.draws_per_epoch)
             self._shuffle = (epoch, np.split(order, cuts))
         return self._shuffle[1][place]
+
+
+def demand_rows(name: str, rows: int, size: int) -> int:
+    """How many of a modality's rows a draw of `size` holds; none is an error."""
+    if rows == 0:
+        raise DataError(f"Modality {name!r} has 0 rows: nothing can be drawn from it.")
+    if size < 1:
+        raise SettingError(f"A batch needs at least one row, got batch_size={size}.")
+    return min(size, rows)
 
 
 def colocate(sources: Batch, *, within_km: float) -> Batch:

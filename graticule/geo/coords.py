@@ -85,8 +85,9 @@ def chord(km: float) -> float:
 
 
 def chord_km(straight: Any) -> Any:
-    """Great-circle km spanned by unit-sphere chords of length `straight`: the inverse of `chord`."""
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(straight / 2, 1))
+    """Great-circle km spanned by unit-sphere chords of length `straight`: the inverse of `chord`; numpy or torch."""
+    xp = namespace(straight)
+    return 2 * EARTH_RADIUS_KM * xp.arcsin(xp.clip(straight / 2, None, 1))
 
 
 def uniform_places(n: int, *, seed: int | np.random.Generator = 0) -> Points:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -13,20 +13,24 @@ from graticule.encoders.towers import Tower
 from graticule.geo.coords import fibonacci_lattice
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.base import Learner
-from graticule.learners.places import PlaceQueue, RandomPlaces
+from graticule.learners.places import PlaceQueue, RandomPlaces, RingPlaces, displaced
 from graticule.learners.teacher import TEACHER
-from graticule.objectives.contrastive import Pair
-from graticule.objectives.regression import effective_rank, feature_regression
+from graticule.objectives.hypersphere import alignment, uniformity
+from graticule.objectives.regression import effective_rank, feature_regression, prefix_regression
+from graticule.objectives.softmax import Pair
 
 
 class ContrastiveLearner(Learner):
     """A location encoder, a tower a modality, and an objective that sees only their embeddings.
 
-    `other_places` are extra negatives, `second_view` asks for a second dropout view of every place.
+    `other_places` draw extra negatives, once a batch; `second_view` asks for a second dropout view of every place.
     `regression` > 0 adds, that many times, the regression of each tower's standardised input features
     from the location vector by a linear head, which is thrown away after training; `contrast` weighs
     the objective itself. `distil` weighs the regression of a teacher's vectors (`learners.teacher`), where a
-    batch holds places with them. With `contrast` 0 and no `regression` the towers do not learn.
+    batch holds places with them. With `contrast` 0 and no `regression` the towers do not learn. `uniformity` weighs
+    how evenly the vectors of the batch's places are spread, `consistency` how far they are from those of places up to
+    `consistency_km` away (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of
+    these lengths, as the objective may do.
     """
 
     def __init__(
@@ -35,29 +39,36 @@ class ContrastiveLearner(Learner):
         towers: Mapping[str, Tower],
         objective: nn.Module,
         *,
-        other_places: RandomPlaces | PlaceQueue | None = None,
+        other_places: Sequence[RandomPlaces | RingPlaces | PlaceQueue] = (),
         second_view: bool = False,
         contrast: float = 1.0,
         regression: float = 0.0,
         distil: float = 0.0,
+        uniformity: float = 0.0,
+        consistency: float = 0.0,
+        consistency_km: float = 5.0,
+        prefixes: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.location, self.towers, self.objective = location, nn.ModuleDict(towers), objective
-        self.other_places, self.second_view = other_places, second_view
-        self.contrast, self.regression, self.distil = contrast, regression, distil
+        self.other_places, self.second_view = nn.ModuleList(other_places), second_view
+        self.contrast, self.regression, self.distil, self.prefixes = contrast, regression, distil, prefixes
+        self.uniformity, self.consistency, self.consistency_km = uniformity, consistency, consistency_km
         targets = {name: tower.targets_dim for name, tower in towers.items()} if regression else {}
         self.decoders = nn.ModuleDict({name: nn.Linear(location.dim, dim) for name, dim in targets.items() if dim})
         self._seen: Tensor | None = None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The objective's losses and, when asked for, `regression/NAME` of each modality and `teacher`."""
+        """The objective's losses and, when asked for, `regression/NAME`, `uniformity`, `consistency` and `teacher`."""
         losses: dict[str, Tensor] = {}
         own = {name: rows for name, rows in batch.items() if name != TEACHER}
-        pairs = [self._pair(name, rows) for name, rows in own.items()]
+        pairs = self._pairs(own)
         if pairs:
             losses = self.objective(pairs)
             losses["loss"] = self.contrast * losses["loss"]
-            self._seen = torch.cat([rows.lonlat for rows in own.values()]).detach()
+            for name, (weight, part) in self._on_the_sphere(pairs).items():
+                losses[name] = part
+                losses["loss"] = losses["loss"] + weight * part
         for pair in pairs:
             if pair.name in self.decoders:
                 tower = cast(Tower, self.towers[pair.name])
@@ -67,23 +78,47 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            losses[TEACHER] = feature_regression(self.location(rows.lonlat), rows.features.float())
+            losses[TEACHER] = prefix_regression(self.location(rows.lonlat), rows.features.float(), self.prefixes)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
+
+    def _pairs(self, batch: Batch) -> list[Pair]:
+        """The embeddings of all rows, each pair with the same places of no row."""
+        pairs = [self._pair(name, rows) for name, rows in batch.items()]
+        if not pairs:
+            return []
+        self._seen = torch.cat([rows.lonlat for rows in batch.values()]).detach()
+        drawn = [draw(self._seen) for draw in self.other_places]
+        if not sum(map(len, drawn)):
+            return pairs
+        places = torch.cat(drawn)
+        others = self.location(places)
+        return [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
     def _pair(self, name: str, rows: Placed) -> Pair:
         location, modality = self.location(rows.lonlat), self.towers[name](rows.features)
         second = self.location(rows.lonlat) if self.second_view else None
-        others = None
-        if self.other_places is not None:
-            places = self.other_places(rows.lonlat)
-            others = self.location(places) if len(places) else None
-        return Pair(name, location, modality, second, others)
+        return Pair(name, location, modality, second, lonlat=rows.lonlat)
+
+    def _on_the_sphere(self, pairs: Sequence[Pair]) -> dict[str, tuple[float, Tensor]]:
+        """The terms of the batch's own places beside the objective, with their weights."""
+        terms: dict[str, tuple[float, Tensor]] = {}
+        if not self.uniformity and not self.consistency:
+            return terms
+        vectors = torch.cat([pair.location for pair in pairs])
+        if self.uniformity:
+            terms["uniformity"] = self.uniformity, uniformity(vectors)
+        if self.consistency:
+            places = torch.cat([pair.lonlat for pair in pairs if pair.lonlat is not None])
+            beside = self.location(displaced(places, 0, self.consistency_km))
+            terms["consistency"] = self.consistency, alignment(vectors, beside)
+        return terms
 
     def after_step(self, progress: float) -> None:
         """Let the queue of places, where there is one, remember the batch."""
-        if self.other_places is not None and self._seen is not None:
-            self.other_places.remember(self._seen)
+        for places in self.other_places:
+            if self._seen is not None:
+                cast(PlaceQueue, places).remember(self._seen)
 
     def diagnose(self) -> dict[str, Tensor]:
         """Effective rank and mean standard deviation of the location vectors on an even lattice of 1,024 places."""

@@ -1,6 +1,7 @@
 """The trunk pass: prepared rows -> features, once, cached on disk in float16 under a hash of rows and trunk.
 
-Most trunks give one array a row; the one of regions gives ragged `Tokens`.
+Most trunks give one array a row; the one of regions gives ragged `Tokens`. What the features of a modality say on
+their own, before anything is learned: their standardised form, and how far on the ground they resemble each other.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from graticule.data.store import Table
 from graticule.encoders.region import RegionTrunk
 from graticule.encoders.trunk import Trunk
-from graticule.errors import DataError
+from graticule.errors import DataError, SettingError
 from graticule.files import atomic_write, digest_file, digest_json, read_json, write_json
 from graticule.geo.placed import Placed
 from graticule.geo.tokens import Tokens, join
+from graticule.geo.variogram import FIT_KM, semivariogram
 from graticule.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -106,6 +108,37 @@ def _compute(table: Table, part: dict[str, Any], trunk: Trunk, progress: Progres
 
 ARRAY: Format = (".npy", _compute, _save, partial(np.load, mmap_mode="r"), np.concatenate)
 TOKENS: Format = (".npz", _tokens, _save_tokens, _load_tokens, join)
+
+
+def standardised(name: str, rows: Placed) -> NDArray[np.float32]:
+    """(n, d) features of the modality `name` with mean 0 and deviation 1 in every column; constant columns are 0.
+
+    Raises SettingError where a trunk trains along or rows are ragged, DataError without rows.
+    """
+    if isinstance(rows.features, Tokens) or np.ndim(rows.features) != 2:
+        raise SettingError(f"Features of a frozen trunk are needed, one row a place; {name!r} has none.")
+    if len(rows) == 0:
+        raise DataError(f"Modality {name!r} has 0 rows: it says nothing of any place.")
+    features = np.asarray(rows.features, dtype=np.float32)
+    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    standard: NDArray[np.float64] = (features - mean) / np.where(deviation < 1e-6, 1.0, deviation)
+    return standard.astype(np.float32)
+
+
+def resemblance_km(name: str, rows: Placed, seed: int = 0) -> float:
+    """The range of the semivariogram of a modality's standardised features (`Semivariogram.range_km`).
+
+    Raises what `standardised` does, and DataError where no range can be fitted.
+    """
+    features = standardised(name, rows)
+    found = semivariogram(rows.lonlat, features, FIT_KM, seed=seed).range_km if len(rows) > 1 else None
+    if found is None:
+        raise DataError(
+            f"No range can be fitted to {name!r}: its {len(rows)} rows are too few, or those near each other do not "
+            "resemble each other more. Give kilometres instead of fitted."
+        )
+    logger.info("%s: rows resemble each other over %.0f km", name, found)
+    return found
 
 
 def raw_features(table: Table) -> Placed:

@@ -11,7 +11,7 @@ A location encoder then learns the vectors by regression: distillation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch import Tensor
 from graticule.errors import DataError, SettingError
 from graticule.geo.coords import Points, unit_sphere
 from graticule.geo.placed import Batch, Placed
-from graticule.geo.tokens import Tokens
+from graticule.learners.features import standardised
 from graticule.progress import Progress
 
 TEACHER = "teacher"  # the name of its rows in a batch
@@ -39,13 +39,15 @@ CHUNK = 16_384
 
 def teach(
     sources: Batch, places: Points, neighbours: Mapping[str, int], *, dim: int = 256, seed: int = 0,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "cpu", prefixes: Sequence[int] = (),
 ) -> Placed:  # fmt: skip
     """The teacher's vectors (n, dim) float16 of `places` (n, 2) degrees, of mean 0 and mean square 1.
 
     `sources` are rows of features by modality; `neighbours` says by name how many rows speak for a place, 1 where
     rows are dense (rasters), 1 by default. The columns are in a random rotation: a ridge penalty on standardised
     columns then shrinks every direction by its variance, where it would treat unturned principal components alike.
+    With `prefixes`, increasing lengths, columns are turned only among those between two of them: the first m columns
+    then span the m leading components, as good a summary as m numbers can be, and the penalty treats blocks alike.
     """
     if not sources:
         raise SettingError("A teacher needs at least one modality, got none.")
@@ -64,8 +66,9 @@ def teach(
     mean, directions = leading(joined[known], dim)
     vectors = (joined - mean) @ directions
     vectors = vectors / vectors.std(dim=0).clamp(min=1e-6) ** FLATTER
-    turn = torch.linalg.qr(torch.randn(dim, dim, generator=draw)).Q[: vectors.shape[1]].to(device)
-    vectors = vectors @ turn
+    widths = np.diff([0, *[length for length in prefixes if length < dim], dim]).tolist()
+    turns = [torch.linalg.qr(torch.randn(width, width, generator=draw)).Q for width in widths]
+    vectors = vectors @ torch.block_diag(*turns)[: vectors.shape[1]].to(device)  # type: ignore[no-untyped-call]
     vectors = vectors / vectors.square().mean().sqrt().clamp(min=1e-12)
     return Placed(places, vectors.half().cpu().numpy())
 
@@ -76,15 +79,9 @@ def field(name: str, rows: Placed, places: Points, neighbours: int) -> NDArray[n
     The weight is a Gaussian of the distance whose deviation is half the distance of row number `neighbours`, so the
     field is fine where rows are dense and broad where they are sparse. One neighbour means the nearest row itself.
     """
-    if isinstance(rows.features, Tokens) or np.ndim(rows.features) != 2:
-        raise SettingError(f"A teacher reads features of a frozen trunk, one row a place; {name!r} has none.")
     if neighbours < 1:
         raise SettingError(f"At least one row must speak for a place, got neighbours.{name}={neighbours}.")
-    if len(rows) == 0:
-        raise DataError(f"Modality {name!r} has 0 rows: it says nothing of any place.")
-    features = np.asarray(rows.features, dtype=np.float32)
-    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    features = ((features - mean) / np.where(deviation < 1e-6, 1.0, deviation)).astype(np.float32)
+    features = standardised(name, rows)
     count = 1 if neighbours == 1 else min(2 * neighbours, len(rows))
     tree, asked = cKDTree(unit_sphere(rows.lonlat)), unit_sphere(places)
     found = np.empty((len(places), features.shape[1]), dtype=np.float32)

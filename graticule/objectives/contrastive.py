@@ -8,75 +8,16 @@ AllToAllInfoNCE   every two of {location, modalities} for rows that are co-locat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graticule.errors import DataError, SettingError
-
-MAX_LOGIT_SCALE = 100.0  # CLIP's clip: a learned temperature never falls below 0.01
-
-
-class Pair(NamedTuple):
-    """Embeddings of the same rows of one modality, (n, dim) each, not normalised.
-
-    `second_view` is the location embedding under another dropout mask (n, dim); `other_places` are
-    embeddings of places of no row (k, dim): random places or a queue of earlier ones.
-    """
-
-    name: str
-    location: Tensor
-    modality: Tensor
-    second_view: Tensor | None = None
-    other_places: Tensor | None = None
+from graticule.errors import DataError
+from graticule.objectives.softmax import Pair, RowsFindPlaces, Temperature, check, find_own, similarities
 
 
-class Temperature(nn.Module):
-    """A positive temperature for each modality, fixed or learned as a log scale (CLIP 2021, sec. 2.3)."""
-
-    def __init__(self, names: Sequence[str], initial: float, learned: bool) -> None:
-        super().__init__()
-        if not initial > 0:
-            raise SettingError(f"A temperature must be positive, got {initial:g}.")
-        self.learned = learned
-        self.log_scale = nn.ParameterDict(
-            {name: nn.Parameter(torch.tensor(-math.log(initial)), requires_grad=learned) for name in names}
-        )
-
-    def forward(self, name: str) -> Tensor:
-        """Logit scale 1 / temperature of a modality, a scalar; a learned one is at most MAX_LOGIT_SCALE."""
-        scale: Tensor = self.log_scale[name].exp()
-        return scale.clamp(max=MAX_LOGIT_SCALE) if self.learned else scale
-
-
-def _check(pairs: Sequence[Pair]) -> None:
-    if not pairs:
-        raise DataError("A contrastive objective needs at least one modality in the batch, got none.")
-    for pair in pairs:
-        if pair.location.shape != pair.modality.shape:
-            raise DataError(
-                f"Location and {pair.name!r} embeddings must have the same shape, "
-                f"got {tuple(pair.location.shape)} and {tuple(pair.modality.shape)}."
-            )
-
-
-def similarities(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarities of all rows of `a` with all rows of `b`: (n, dim), (m, dim) -> (n, m), never in bfloat16."""
-    with torch.autocast(a.device.type, enabled=False):
-        a, b = (v.float() if v.dtype == torch.bfloat16 else v for v in (a, b))
-        return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
-
-
-def find_own(logits: Tensor) -> Tensor:
-    """Mean over rows i of -log softmax(logits[i])[i]: row i should find column i (van den Oord 2018, eq. 4)."""
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
-
-
-class PairwiseInfoNCE(nn.Module):
+class PairwiseInfoNCE(RowsFindPlaces):
     """Every modality against location on its own (Girdhar 2023, eq. 1, with location as the binding modality).
 
     Inputs: any pairs. `symmetric` adds the way back from place to row (CLIP, SatCLIP); without it,
@@ -84,59 +25,31 @@ class PairwiseInfoNCE(nn.Module):
     The total weighs modalities by their rows, so that every row counts the same.
     """
 
-    def __init__(
-        self, names: Sequence[str], *, temperature: float = 0.07, learn_temperature: bool = True, symmetric: bool = True
-    ) -> None:
-        super().__init__()
-        self.scale, self.symmetric = Temperature(names, temperature, learn_temperature), symmetric
+    symmetric_unless_asked = True
 
     def forward(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """Loss of each modality under its name, and their mean over rows as "loss"."""
-        _check(pairs)
-        parts = {pair.name: self._one(pair) for pair in pairs}
+        check(pairs)
+        parts = {pair.name: self.rows([pair]).mean() for pair in pairs}
         rows = sum(len(pair.location) for pair in pairs)
         total = torch.stack([parts[pair.name] * (len(pair.location) / rows) for pair in pairs]).sum()
         return {"loss": total, **parts}
 
-    def _one(self, pair: Pair) -> Tensor:
-        scale = self.scale(pair.name)
-        logits = scale * similarities(pair.modality, pair.location)
-        back = find_own(logits.T) if self.symmetric else None
-        if pair.other_places is not None:
-            logits = torch.cat([logits, scale * similarities(pair.modality, pair.other_places)], dim=1)
-        there = find_own(logits)
-        return there if back is None else (there + back) / 2
 
-
-class MultiPairNTXent(nn.Module):
+class MultiPairNTXent(RowsFindPlaces):
     """All pairs of all modalities in one softmax (MELT): a row's negatives are the places of all other rows.
 
     Asymmetric: each row, of whatever modality, looks for its place among the places of the rows of all
-    modalities. `symmetric` adds the way back: each place looks for its row among the rows of all
-    modalities. Each modality has its own temperature. With one modality it equals PairwiseInfoNCE.
+    modalities and the other places of all pairs. `symmetric` adds the way back: each place looks for its row among
+    the rows of all modalities. Each modality has its own temperature. With one modality it equals PairwiseInfoNCE.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        temperature: float = 0.07,
-        learn_temperature: bool = True,
-        symmetric: bool = False,
-    ) -> None:
-        super().__init__()
-        self.scale, self.symmetric = Temperature(names, temperature, learn_temperature), symmetric
+    symmetric_unless_asked = False
 
     def forward(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """The fused loss as "loss"; the share of each modality's rows under its name."""
-        _check(pairs)
-        location = torch.cat([pair.location for pair in pairs])
-        modality = torch.cat([pair.modality for pair in pairs])
-        scale = torch.cat([self.scale(pair.name).expand(len(pair.modality)) for pair in pairs])
-        logits = scale[:, None] * similarities(modality, location)
-        own = torch.arange(len(logits), device=logits.device)
-        there = F.cross_entropy(logits, own, reduction="none")
-        rows = (there + F.cross_entropy(logits.T, own, reduction="none")) / 2 if self.symmetric else there
+        check(pairs)
+        rows = self.rows(pairs)
         parts = torch.split(rows, [len(pair.location) for pair in pairs])
         return {"loss": rows.mean(), **{pair.name: part.mean() for pair, part in zip(pairs, parts, strict=True)}}
 
@@ -164,7 +77,7 @@ class CspLoss(nn.Module):
 
     def forward(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """The weighted sum as "loss" and each term's mean over modalities under its name."""
-        _check(pairs)
+        check(pairs)
         terms: dict[str, list[Tensor]] = {"in_batch": [], "random_places": [], "views": []}
         for pair in pairs:
             if pair.second_view is None or pair.other_places is None:
@@ -195,7 +108,7 @@ class AllToAllInfoNCE(nn.Module):
 
     def forward(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """The mean over all couples as "loss" and each couple under "a-b"."""
-        _check(pairs)
+        check(pairs)
         if len({len(pair.location) for pair in pairs}) > 1:
             raise DataError(f"Co-located rows must be equally many: { ({p.name: len(p.location) for p in pairs}) }.")
         parts = {}

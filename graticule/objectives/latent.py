@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graticule.errors import DataError
-from graticule.objectives.contrastive import find_own, similarities
 from graticule.objectives.regression import effective_rank
+from graticule.objectives.softmax import find_own, similarities
 
 EPSILON = 1e-4  # VICReg: under the root, so that its slope stays finite
 KNOTS = 17  # LeJEPA: of the quadrature, from -LAST_KNOT to LAST_KNOT

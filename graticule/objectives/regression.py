@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,15 @@ def feature_regression(predicted: Tensor, target: Tensor) -> Tensor:
             f"Prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}."
         )
     return (predicted - target).square().mean()
+
+
+def prefix_regression(predicted: Tensor, target: Tensor, lengths: Sequence[int] = ()) -> Tensor:
+    """Mean over d in `lengths` of `feature_regression` of the first d columns (Kusupati 2022, eq. 1); () means all.
+
+    Leading columns count more, by the number of prefixes that they are in.
+    """
+    parts = [feature_regression(predicted[:, :d], target[:, :d]) for d in lengths]
+    return torch.stack(parts).mean() if parts else feature_regression(predicted, target)
 
 
 def effective_rank(vectors: Tensor) -> Tensor:

@@ -17,17 +17,19 @@ from graticule.errors import DataError, SettingError, unknown
 from graticule.files import digest_file, digest_json, read_json, write_json
 from graticule.finished import FORMAT
 from graticule.learners.teacher import TEACHER
+from graticule.parts import rows_a_step
 from graticule.recipes import DEFAULTS, JEPA_RECIPES, RECIPES
 from graticule.runs import contrastive, jepa
-from graticule.runs.assembled import Assembled, device, names
-from graticule.settings import Settings, parse_settings
+from graticule.runs.assembled import Assembled, device
+from graticule.settings import Settings, names, parse_settings
 from graticule.tensors import save_tensors
 from graticule.training.trainer import Schedule, fit
 
 logger = logging.getLogger(__name__)
-TAKEN = {"learning_rate", "loss", "place", "rank", "seconds", "spread", "step", TEACHER} | set(
-    dir(torch.nn.ParameterDict())
-)
+TAKEN = {
+    *("learning_rate", "loss", "place", "rank", "seconds", "spread", "step", "uniformity", "consistency", TEACHER),
+    *dir(torch.nn.ParameterDict()),
+}
 
 
 def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: Any) -> Any:
@@ -65,7 +67,7 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     run.learner.to(where)
     write_json(folder / "started.json", about)
     began = time.monotonic()
-    fit(run.learner, run.sources, run.phases, _schedule(resolved), folder)
+    fit(run.learner, run.sources, run.phases, _schedule(resolved, run), folder)
     about |= {
         "torch": torch.__version__,
         "seconds": round(time.monotonic() - began, 1),
@@ -137,9 +139,10 @@ def _without_folders(value: Any) -> Any:
     return {k: _without_folders(v) for k, v in value.items() if k != "folder"}
 
 
-def _schedule(settings: Settings) -> Schedule:
+def _schedule(settings: Settings, run: Assembled) -> Schedule:
     same = {k: getattr(settings, k) for k in Schedule.__dataclass_fields__ if hasattr(settings, k)}
-    return Schedule(**same, faster=((r"tables", 10.0),))
+    rows = {name: len(source) for name, source in run.sources.items() if name != TEACHER}
+    return Schedule(**same, faster=((r"tables", 10.0),), batch_rows=rows_a_step(rows, settings))
 
 
 def _finish(folder: Path, run: Assembled, about: dict[str, Any]) -> None:

@@ -28,11 +28,6 @@ class Assembled:
     keep_beside: Callable[[Path], object] = lambda folder: None  # writes what else it needs into its folder
 
 
-def names(text: str) -> list[str]:
-    """The words of a comma-separated setting."""
-    return [name for name in text.replace(" ", "").split(",") if name]
-
-
 def device(settings: Settings) -> torch.device:
     """Where a run trains; "auto" is CUDA where there is one."""
     name = settings.device

@@ -21,11 +21,12 @@ from graticule.encoders.towers import Tower, tower, trunk
 from graticule.errors import DataError, GraticuleError, SettingError, unknown
 from graticule.files import digest_json
 from graticule.geo.placed import Batch, Placed
-from graticule.learners.features import cached_features, raw_features
+from graticule.learners.features import cached_features, raw_features, resemblance_km
 from graticule.learners.teacher import TEACHER, teach
-from graticule.recipes import Parts, recipe
-from graticule.runs.assembled import Assembled, device, names
-from graticule.settings import Settings
+from graticule.parts import Parts
+from graticule.recipes import recipe
+from graticule.runs.assembled import Assembled, device
+from graticule.settings import Settings, names, prefix_lengths
 from graticule.tensors import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,23 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
     sources, trunks = _sources(tables, settings)
     location = _location(settings)
     towers = _towers(sources, settings, location.dim)
-    learner, phases = recipe(name)(Parts(location, towers, {n: len(s) for n, s in sources.items()}, settings))
+    fitted_km: dict[str, float] = {}
+
+    def fit_km(modality: str) -> float:
+        if modality not in fitted_km:
+            fitted_km[modality] = resemblance_km(modality, sources[modality], settings.seed)
+        return fitted_km[modality]
+
+    parts = Parts(location, towers, {n: len(s) for n, s in sources.items()}, settings, fit_km)
+    learner, phases = recipe(name)(parts)
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=settings.within_km)
     if settings.distil:
         sources[TEACHER] = _teacher(sources, settings, folder / TEACHER_FILE)
     about = {
         "location": location.config,
+        "prefixes": list(parts.prefixes),
+        "fitted_km": fitted_km,
         "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
     }
     return Assembled(learner, sources, phases, about, kept=("location.", "towers."))
@@ -59,7 +70,8 @@ def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
             raise unknown("modality in neighbours.NAME", name, sources)
     asked = [table_places(settings.teacher_places)] if settings.teacher_places else [r.lonlat for r in sources.values()]
     places = np.unique(np.concatenate(asked), axis=0)
-    told = digest_json([settings.neighbours, settings.dim, settings.seed])
+    prefixes = prefix_lengths(settings.prefixes, settings.dim)
+    told = digest_json([settings.neighbours, settings.dim, settings.seed, prefixes])
     state = hashlib.blake2b(f"{told} {list(sources)}".encode() + places.tobytes(), digest_size=16)
     for rows in sources.values():
         state.update(rows.lonlat.tobytes() + np.ascontiguousarray(rows.features).tobytes())
@@ -67,7 +79,10 @@ def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
         tensors, metadata = load_tensors(kept)
         if metadata["of"] == state.hexdigest():
             return Placed(places, tensors["vectors"].numpy())
-    taught = teach(sources, places, settings.neighbours, dim=settings.dim, seed=settings.seed, device=device(settings))
+    taught = teach(
+        sources, places, settings.neighbours, dim=settings.dim, seed=settings.seed, device=device(settings),
+        prefixes=prefixes,
+    )  # fmt: skip
     save_tensors(kept, {"vectors": torch.from_numpy(taught.features)}, of=state.hexdigest())
     return taught
 

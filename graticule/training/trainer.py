@@ -8,9 +8,9 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graticule.data.balanced import DensitySampler, StratifiedSampler, sampler
 from graticule.data.loader import EpochSampler, TokenSampler
 from graticule.errors import CacheError, GraticuleError, SettingError
 from graticule.files import atomic_write
@@ -49,6 +50,10 @@ class Schedule:
 
     steps: int
     batch_size: int = 1024  # rows a modality and step
+    batch_rows: Mapping[str, int] = field(default_factory=dict)  # of single modalities, instead of `batch_size`
+    sampler: str = "rows"  # which rows: `data.balanced.sampler`
+    cell_km: float = 100.0  # side of the cells in which that counts them
+    debias: float = 0.5  # power of density that it takes away
     batch_tokens: int = 8192  # tokens a step of a modality whose rows are ragged, instead of `batch_size` rows
     row_tokens: int = 256  # as many tokens of a ragged row count at most
     learning_rate: float = 1e-3
@@ -159,8 +164,8 @@ class _Loop:
         batch = {}
         for name in phase.modalities:
             drawn = sum(n for n, p in zip(done, self.phases, strict=True) if name in p.modalities)
-            sampler = self.samplers[phase.modalities[0] if phase.paired else name]
-            batch[name] = to_tensors(self.sources[name].take(sampler.draw(drawn)), device)
+            rows = self.samplers[phase.modalities[0] if phase.paired else name].draw(drawn)
+            batch[name] = to_tensors(self.sources[name].take(rows), device)
         return batch
 
     def log(self, step: int, losses: dict[str, Tensor]) -> None:
@@ -224,11 +229,18 @@ class _Loop:
                 self.trainable[name].copy_(mean)
 
 
-def _sampler(name: str, rows: Placed, schedule: Schedule) -> EpochSampler | TokenSampler:
+def _sampler(
+    name: str, rows: Placed, schedule: Schedule
+) -> EpochSampler | DensitySampler | StratifiedSampler | TokenSampler:
     if isinstance(rows.features, Tokens):
+        if schedule.sampler != "rows":
+            raise SettingError(f"{name!r} is drawn by tokens, and sampler must be rows, got {schedule.sampler!r}.")
         lengths = np.minimum(rows.features.lengths, schedule.row_tokens)
         return TokenSampler(name, lengths, schedule.batch_tokens, schedule.seed)
-    return EpochSampler(name, len(rows), schedule.batch_size, schedule.seed)
+    return sampler(
+        schedule.sampler, name, rows.lonlat, schedule.batch_rows.get(name, schedule.batch_size), schedule.seed,
+        cell_km=schedule.cell_km, debias=schedule.debias,
+    )  # fmt: skip
 
 
 def warmup_cosine(progress: float, warmup: float, last: float = 0.0) -> float:

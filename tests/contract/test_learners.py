@@ -13,13 +13,22 @@ from graticule.geo.placed import Placed
 from graticule.learners.base import Learner
 from graticule.learners.jepa import JepaLearner
 from graticule.learners.teacher import TEACHER
-from graticule.recipes import RECIPES, Parts
+from graticule.parts import Parts
+from graticule.recipes import RECIPES
 from graticule.settings import Settings
 from graticule.training.trainer import Phase
 from tests import region_tokens
 
 BINARY = ("satclip", "geoclip", "csp")
 ROWS = 12
+NEAR = {
+    "soft_km": 3000.0,
+    "mask_km": 300.0,
+    "negatives": "random,ring",
+    "ring_places": 4,
+    "prefixes": "3,5",
+    "coarse": 0.5,
+}
 VARIANTS = {name: {} for name in RECIPES} | {
     "melt regression": {"regression": 0.5},
     "imagebind regression": {"regression": 1.0, "contrast": 0.0},
@@ -28,6 +37,9 @@ VARIANTS = {name: {} for name in RECIPES} | {
     "geoclip distil": {"distil": 0.5},
     "csp distil": {"distil": 0.5},
     "cyclic epochs": {"cycle": "epochs", "every": 2},
+    "imagebind near": NEAR,
+    "cyclic near": NEAR | {"soft_kernel": "ball", "negatives": "queue"},
+    "melt near": NEAR | {"uniformity": 0.5, "consistency": 1.0, "distil": 0.5},
 }
 JEPA = {
     "geojepa": {},

@@ -5,14 +5,22 @@ from itertools import pairwise
 import pytest
 import torch
 
-from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, Pair, PairwiseInfoNCE
+from graticule.geo.coords import uniform_places
+from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, PairwiseInfoNCE
+from graticule.objectives.geography import Nearness
+from graticule.objectives.softmax import Pair
 
 NAMES = ["text", "image", "photo"]
+NEAR = Nearness({"text": 3e3, "image": 5e3, "photo": 0.0}, {"text": 900.0, "image": 0.0, "photo": 900.0}, coarse=0.5)
 OBJECTIVES = {
     "pairwise": lambda **o: PairwiseInfoNCE(NAMES, **o),
     "pairwise one way": lambda **o: PairwiseInfoNCE(NAMES, symmetric=False, **o),
     "multi-pair": lambda **o: MultiPairNTXent(NAMES, **o),
     "multi-pair symmetric": lambda **o: MultiPairNTXent(NAMES, symmetric=True, **o),
+    "pairwise soft": lambda **o: PairwiseInfoNCE(NAMES, near=NEAR, **o),
+    "pairwise prefixes": lambda **o: PairwiseInfoNCE(NAMES, near=NEAR, prefixes=(2, 4), **o),
+    "multi-pair soft": lambda **o: MultiPairNTXent(NAMES, near=NEAR, **o),
+    "multi-pair symmetric prefixes": lambda **o: MultiPairNTXent(NAMES, symmetric=True, prefixes=(2, 4), **o),
     "csp": lambda **o: CspLoss(NAMES, **o),
     "all-to-all": lambda **o: AllToAllInfoNCE(NAMES, **o),
 }
@@ -25,20 +33,25 @@ def batch(dtype=torch.float64, n=6, dim=4, grad=False):
     def drawn(rows):
         return torch.randn(rows, dim, dtype=torch.float64).to(dtype).requires_grad_(grad)
 
-    return [Pair(name, drawn(n), drawn(n), drawn(n), drawn(5)) for name in NAMES]
+    def places(rows, seed):
+        return torch.from_numpy(uniform_places(rows, seed=seed))
+
+    return [
+        Pair(name, drawn(n), drawn(n), drawn(n), drawn(5), places(n, i), places(5, 9)) for i, name in enumerate(NAMES)
+    ]
 
 
 def tensors(pairs, make):
     used = ["location", "modality"]
     used += ["second_view"] if make is OBJECTIVES["csp"] else []
-    used += ["other_places"] if make in [OBJECTIVES[k] for k in ("csp", "pairwise", "pairwise one way")] else []
+    used += ["other_places"] if make is not OBJECTIVES["all-to-all"] else []
     return {(p.name, name): getattr(p, name) for p in pairs for name in used}
 
 
 @every
 def test_order_of_rows_does_not_count(make):
     pairs, order = batch(), torch.randperm(6, generator=torch.Generator().manual_seed(1))
-    turned = [Pair(p.name, p.location[order], p.modality[order], p.second_view[order], p.other_places) for p in pairs]
+    turned = [Pair(p.name, *(t[order] for t in p[1:4]), p.other_places, p.lonlat[order], p.other_lonlat) for p in pairs]
     expected, found = make()(pairs), make()(turned)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
@@ -59,7 +72,9 @@ def test_order_of_modalities_does_not_count(make):
 @every
 def test_lengths_of_vectors_do_not_count(make):
     pairs = batch()
-    longer = [Pair(p.name, 3 * p.location, 0.5 * p.modality, 7 * p.second_view, 2 * p.other_places) for p in pairs]
+    longer = [
+        Pair(p.name, 3 * p.location, p.modality / 2, 7 * p.second_view, 2 * p.other_places, *p[5:]) for p in pairs
+    ]
     torch.testing.assert_close(make()(longer)["loss"], make()(pairs)["loss"])
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from graticule.data import store
 from graticule.data.store import prepare
-from graticule.errors import CacheError, DataError
+from graticule.errors import CacheError, DataError, SettingError
+from graticule.geo.coords import offset_km, uniform_places, unit_sphere
+from graticule.geo.placed import Placed
 from graticule.learners import features as module
-from graticule.learners.features import cached_features, raw_features
+from graticule.learners.features import cached_features, raw_features, resemblance_km, standardised
 from tests.learners.slow_trunk import SlowTrunk, hash_of
 from tests.prepared import image_source, text_source
 
@@ -155,3 +157,35 @@ def test_raw_features_are_the_pixels(tmp_path, monkeypatch):
     np.testing.assert_array_equal(placed.features, np.stack([row.content for row in image_source(20).rows()]))
     with pytest.raises(DataError, match="'text' holds text"):
         raw_features(data["text"])
+
+
+def test_standardised_features():
+    features = np.random.default_rng(0).normal(3, 7, (50, 4)).astype(np.float16)
+    features[:, 2] = 5
+    found = standardised("a", Placed(np.zeros((50, 2)), features))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=0), [1, 1, 0, 1], atol=1e-6)
+    with pytest.raises(SettingError, match="frozen trunk are needed, one row a place; 'a' has none"):
+        standardised("a", Placed(np.zeros((2, 2)), np.zeros((2, 3, 4, 4))))
+    with pytest.raises(DataError, match="'a' has 0 rows"):
+        standardised("a", Placed(np.zeros((0, 2)), np.zeros((0, 3))))
+
+
+def test_rows_resemble_each_other_over_the_scale_of_their_features():
+    """Waves of so many km: the finer they are, the shorter the range; loud columns count no more than quiet ones."""
+    rng = np.random.default_rng(0)
+    places = offset_km(np.repeat(uniform_places(150, seed=2), 20, axis=0), *rng.normal(0, 150, (2, 3000, 1)))[:, 0]
+
+    def rows(km):
+        waves = np.cos(unit_sphere(places) @ rng.normal(size=(3, 30)) * 6371 / km + rng.uniform(0, 7, 30))
+        return Placed(places, (waves * np.geomspace(1, 50, 30)).astype(np.float16))
+
+    fine, coarse = (resemblance_km("a", rows(km)) for km in (60, 400))
+    assert 10 < fine < 150 < coarse < 1500
+
+
+def test_nothing_to_resemble_is_an_error():
+    for features in (np.zeros((40, 3)), np.zeros((1, 3))):
+        with pytest.raises(DataError, match=r"No range can be fitted to 'a'.*kilometres instead"):
+            resemblance_km("a", Placed(uniform_places(len(features), seed=0), features))

@@ -4,12 +4,13 @@ from torch import nn
 
 from graticule.encoders.location import location_encoder
 from graticule.encoders.towers import tower
-from graticule.geo.coords import uniform_places
+from graticule.geo.coords import great_circle_km, uniform_places
 from graticule.geo.placed import Placed
 from graticule.learners.base import Learner
 from graticule.learners.contrastive import ContrastiveLearner
-from graticule.learners.places import PlaceQueue
+from graticule.learners.places import PlaceQueue, RandomPlaces, RingPlaces, displaced
 from graticule.objectives.contrastive import PairwiseInfoNCE
+from graticule.objectives.hypersphere import alignment, uniformity
 
 
 class Spy(nn.Module):
@@ -55,7 +56,7 @@ def test_second_view_is_another_dropout_view():
 
 
 def test_queue_gives_the_places_of_earlier_batches_only():
-    learner, rows = build(other_places=PlaceQueue(100)), batch()
+    learner, rows = build(other_places=[PlaceQueue(100)]), batch()
     learner.loss(rows)
     assert all(pair.other_places is None for pair in learner.objective.pairs)
     learner.after_step(0.1)
@@ -65,11 +66,50 @@ def test_queue_gives_the_places_of_earlier_batches_only():
 
 
 def test_places_of_the_teacher_are_no_earlier_places():
-    learner, rows = build(other_places=PlaceQueue(100), distil=1.0), batch()
+    learner, rows = build(other_places=[PlaceQueue(100)], distil=1.0), batch()
     own = torch.cat([placed.lonlat for placed in rows.values()])
     learner.loss(rows | {"teacher": Placed(torch.zeros(3, 2, dtype=torch.float64), torch.zeros(3, 6))})
     learner.after_step(0.1)
-    torch.testing.assert_close(learner.other_places(own), own)
+    torch.testing.assert_close(learner.other_places[0](own), own)
+
+
+def test_places_of_no_row_are_drawn_once_for_all_modalities():
+    learner, rows = build(other_places=[RandomPlaces(4), RingPlaces(3, 50.0)]), batch()
+    learner.loss(rows)
+    image, text = learner.objective.pairs
+    assert image.other_places is text.other_places
+    assert image.other_lonlat is text.other_lonlat
+    torch.testing.assert_close(image.other_places, learner.location(image.other_lonlat))
+    assert len(image.other_lonlat) == 7
+    own = torch.cat([placed.lonlat for placed in rows.values()])
+    nearest = great_circle_km(image.other_lonlat[4:, None], own[None]).min(dim=1).values
+    assert ((nearest > 49) & (nearest < 101)).all()
+    for pair in (image, text):
+        assert torch.equal(pair.lonlat, rows[pair.name].lonlat)
+
+
+def test_uniformity_and_consistency_weigh_the_vectors_of_all_places():
+    learner, rows = build(uniformity=0.3, consistency=2.0, consistency_km=7.0), batch()
+    torch.manual_seed(0)
+    losses = learner.loss(rows)
+    own = torch.cat([placed.lonlat for placed in rows.values()])
+    vectors = learner.location(own)
+    torch.manual_seed(0)
+    beside = displaced(own, 0, 7.0)
+    assert great_circle_km(own, beside).max() <= 7.0
+    torch.testing.assert_close(losses["uniformity"], uniformity(vectors))
+    torch.testing.assert_close(losses["consistency"], alignment(vectors, learner.location(beside)))
+    plain = learner.objective(learner.objective.pairs)["loss"]
+    expected = plain + 0.3 * losses["uniformity"] + 2 * losses["consistency"]
+    torch.testing.assert_close(losses["loss"], expected)
+
+
+def test_a_teacher_is_learned_as_prefixes():
+    learner, rows = build(distil=1.0, prefixes=(2, 4, 6)), batch()
+    taught = Placed(rows["text"].lonlat, torch.randn(5, 6))
+    missed = (learner.location(taught.lonlat) - taught.features).square()
+    expected = sum(missed[:, :d].mean() for d in (2, 4, 6)) / 3
+    torch.testing.assert_close(learner.loss({"teacher": taught})["teacher"], expected)
 
 
 def test_regression_is_the_mean_over_modalities_and_contrast_weighs_the_rest():

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graticule.errors import SettingError
-from graticule.geo.coords import unit_sphere
-from graticule.learners.places import PlaceQueue, RandomPlaces
+from graticule.geo.coords import EARTH_RADIUS_KM, great_circle_km, unit_sphere
+from graticule.learners.places import PlaceQueue, RandomPlaces, RingPlaces, displaced
 
 
 def numbered(start, n):
@@ -78,7 +80,45 @@ def test_random_places_are_new_every_time_and_follow_the_seed():
     assert torch.equal(first, places(seen))
 
 
-@pytest.mark.parametrize("kind", [RandomPlaces, PlaceQueue])
+@pytest.mark.parametrize("centre", [[10.0, 50.0], [-180.0, 0.0], [77.0, 90.0], [0.0, -90.0]])
+@pytest.mark.parametrize(("low_km", "high_km"), [(0, 5), (100, 200), (4000, 9000)])
+def test_displaced_places_are_uniform_by_area_of_the_ring(centre, low_km, high_km):
+    """Kolmogorov-Smirnov at the 0.1 % level: the area of the cap below a place, 1 - cos(d / R), and the bearing."""
+    torch.manual_seed(0)
+    n = 5000
+    moved = displaced(torch.tensor([centre], dtype=torch.float64).expand(n, 2), low_km, high_km).numpy()
+    km = great_circle_km(np.array([centre]), moved)
+    assert km.min() >= low_km - 1e-6
+    assert km.max() <= high_km + 1e-6
+    caps = [math.sin(edge / EARTH_RADIUS_KM / 2) ** 2 for edge in (low_km, high_km)]
+    share = (np.sin(km / EARTH_RADIUS_KM / 2) ** 2 - caps[0]) / (caps[1] - caps[0])
+    even = (np.arange(n) + 0.5) / n
+    assert np.abs(np.sort(share) - even).max() < 1.95 / np.sqrt(n)
+    xyz, here = unit_sphere(moved), unit_sphere(np.array(centre))
+    across = np.linalg.qr(np.concatenate([here[:, None], np.eye(3)], axis=1))[0][:, 1:3]
+    bearing = np.sort(np.arctan2(*(xyz @ across).T) / (2 * np.pi) + 0.5)
+    assert np.abs(bearing - even).max() < 1.95 / np.sqrt(n)
+
+
+def test_places_in_rings_lie_around_rows():
+    torch.manual_seed(0)
+    seen = torch.tensor([[0.0, 0.0], [179.9, 0.0], [0.0, 90.0]], dtype=torch.float64)
+    rings = RingPlaces(300, 50.0)
+    found = rings(seen)
+    assert found.shape == (300, 2)
+    assert found.dtype == torch.float64
+    nearest, row = great_circle_km(found[:, None], seen[None]).min(dim=1)
+    assert nearest.min() >= 50 - 1e-6
+    assert nearest.max() <= 100 + 1e-6
+    assert (row.bincount() > 60).all()
+    torch.manual_seed(0)
+    rings.remember(seen)
+    assert torch.equal(rings(seen), found)
+    with pytest.raises(SettingError, match="above 0 km, got 0"):
+        RingPlaces(3, 0.0)
+
+
+@pytest.mark.parametrize("kind", [RandomPlaces, PlaceQueue, lambda count: RingPlaces(count, 9.0)])
 @pytest.mark.parametrize("count", [0, -3])
 def test_impossible_counts(kind, count):
     with pytest.raises(SettingError, match=f"at least 1, got {count}"):

@@ -106,6 +106,28 @@ def test_vectors_have_mean_square_1_equal_columns_and_follow_the_seed():
     assert not np.array_equal(first.features, other.features)
 
 
+def test_prefixes_turn_columns_within_their_blocks_only():
+    """The first m columns say the same as those of the m leading components: their inner products are equal."""
+    sources, places = {"a": rows(300, 5), "b": rows(200, 4, seed=1)}, uniform_places(400, seed=3)
+    other = {"dim": 32, "seed": 5}
+    plain, turned = (teach(sources, places, {}, prefixes=p, **other).features.astype(float) for p in ((), (4, 16, 32)))
+    assert np.array_equal(plain, teach(sources, places, {}, **other).features)
+    singles = teach(sources, places, {}, prefixes=range(1, 32), **other).features.astype(float)
+    assert np.abs(np.corrcoef(singles.T) - np.eye(32)).max() < 0.01  # alone in its block each is a component
+    np.testing.assert_allclose(plain @ plain.T, turned @ turned.T, atol=0.3)
+    first, second, third = (block.var(axis=0).mean() for block in np.split(turned, (4, 16), axis=1))
+    assert first > 1.1 * second > 1.1 * 1.1 * third
+    for m in (4, 16, 32):
+        leading = singles[:, :m]
+        np.testing.assert_allclose(leading @ leading.T, turned[:, :m] @ turned[:, :m].T, atol=0.3)
+    missed = [
+        np.square(turned - x @ np.linalg.lstsq(x, turned, rcond=None)[0]).mean()
+        for x in (singles[:, :4], turned[:, :4], plain[:, :4], np.random.default_rng(0).normal(size=(400, 4)))
+    ]
+    assert missed[1] == pytest.approx(missed[0], rel=1e-3)
+    assert missed[1] < 0.97 * min(missed[2:])
+
+
 def readable(vectors, truth):
     """R2 of ridge from half of the rows to the other."""
     x, half = vectors.astype(np.float64), len(vectors) // 2

@@ -6,15 +6,8 @@ import pytest
 import torch
 
 from graticule.errors import DataError, SettingError
-from graticule.objectives.contrastive import (
-    MAX_LOGIT_SCALE,
-    AllToAllInfoNCE,
-    CspLoss,
-    MultiPairNTXent,
-    Pair,
-    PairwiseInfoNCE,
-    Temperature,
-)
+from graticule.objectives.contrastive import AllToAllInfoNCE, CspLoss, MultiPairNTXent, PairwiseInfoNCE
+from graticule.objectives.softmax import MAX_LOGIT_SCALE, Pair, Temperature
 
 
 def pair(name="text", n=5, dim=4, seed=0, views=False, others=0):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graticule.errors import DataError
-from graticule.objectives.regression import effective_rank, feature_regression
+from graticule.objectives.regression import effective_rank, feature_regression, prefix_regression
 
 
 def test_feature_regression_equals_the_naive_loop():
@@ -21,6 +21,15 @@ def test_predicting_nothing_of_standardised_features_costs_one():
     target = torch.from_numpy((target - target.mean(axis=0)) / target.std(axis=0))
     assert feature_regression(torch.zeros_like(target), target).item() == pytest.approx(1)
     assert feature_regression(target, target).item() == 0
+
+
+def test_prefix_regression_equals_the_naive_loop():
+    predicted, target = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 5, 6)))
+    each = [np.mean([float((predicted - target)[i][j]) ** 2 for i in range(5) for j in range(d)]) for d in (1, 4, 6)]
+    assert prefix_regression(predicted, target, (1, 4, 6)).item() == pytest.approx(np.mean(each), abs=1e-12)
+    assert torch.equal(prefix_regression(predicted, target), feature_regression(predicted, target))
+    with pytest.raises(DataError, match=r"\(5, 4\) and \(5, 3\)"):
+        prefix_regression(predicted, target[:, :3], (2, 4))
 
 
 def test_regression_of_other_shapes_is_refused():

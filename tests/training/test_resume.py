@@ -40,10 +40,13 @@ class Mortal(Tiny):
             raise Killed
 
 
-@pytest.mark.parametrize("lives", [(1,), (4,), (5, 3), (3, 5, 9), (17,)])
-def test_resume_is_exact_wherever_the_run_dies(tmp_path, lives):
+@pytest.mark.parametrize(
+    ("lives", "sampler"),
+    [((1,), "rows"), ((4,), "rows"), ((5, 3), "area"), ((3, 5, 9), "stratified"), ((17,), "rows"), ((6, 6), "density")],
+)
+def test_resume_is_exact_wherever_the_run_dies(tmp_path, lives, sampler):
     """Dropout, turns of phases, frozen parameters, moving average, optimiser, buffers and draws all go on."""
-    plan = schedule(steps=17, ema=0.8, log_every=2)
+    plan = schedule(steps=17, ema=0.8, log_every=2, sampler=sampler, cell_km=5000.0, batch_rows={"b": 3})
     whole = Tiny(dropout=0.3)
     fit(whole, sources(), TURNS, plan, tmp_path / "whole")
     for life in lives:

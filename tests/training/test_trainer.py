@@ -8,10 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graticule.data.balanced import sampler
 from graticule.data.loader import EpochSampler
 from graticule.errors import DataError, GraticuleError, SettingError
+from graticule.geo.coords import uniform_places
+from graticule.geo.placed import Placed
 from graticule.tensors import load_tensors
 from graticule.training.trainer import Phase, fit, read_log, warmup_cosine, which_phase
+from tests import region_tokens
 from tests.training.tiny import Tiny, schedule, sources
 
 BOTH = [Phase(("a", "b"))]
@@ -74,6 +78,23 @@ def test_turns_go_on_where_each_modality_stopped(tmp_path):
     fit(alone, sources(["a"]), [Phase(("a",))], schedule(steps=6), tmp_path / "x")
     assert [list(batch) for batch in learner.batches] == [["a"], ["a"], ["b"], ["b"], ["b"]] * 3
     assert [batch["a"] for batch in learner.batches if "a" in batch] == [batch["a"] for batch in alone.batches]
+
+
+@pytest.mark.parametrize("kind", ["rows", "area", "density", "stratified"])
+def test_rows_of_the_sampler_and_as_many_as_asked_for(tmp_path, kind):
+    learner = Tiny()
+    plan = schedule(sampler=kind, cell_km=4000.0, debias=0.7, batch_rows={"b": 3})
+    fit(learner, sources(), BOTH, plan, tmp_path)
+    for name, size in (("a", 5), ("b", 3)):
+        found = sampler(kind, name, sources()[name].lonlat, size, plan.seed, cell_km=4000.0, debias=0.7)
+        assert [batch[name] for batch in learner.batches] == [found.draw(k).tolist() for k in range(12)]
+
+
+def test_what_is_drawn_by_tokens_has_no_other_sampler(tmp_path):
+    tokens = region_tokens.planted(side=2)
+    learner, rows = Tiny(["osm"]), Placed(uniform_places(len(tokens), seed=0), tokens)
+    with pytest.raises(SettingError, match="'osm' is drawn by tokens, and sampler must be rows, got 'area'"):
+        fit(learner, {"osm": rows}, [Phase(("osm",))], schedule(sampler="area"), tmp_path)
 
 
 def test_paired_phases_draw_the_same_rows(tmp_path):

@@ -19,8 +19,8 @@ from graticule.evaluation.information.spread import (
     spectrum,
     uniformity,
 )
-from graticule.evaluation.information.variogram import semivariogram
 from graticule.geo.coords import Points, offset_km
+from graticule.geo.variogram import semivariogram
 
 Array = NDArray[Any]
 

@@ -65,7 +65,7 @@ def alignment(vectors: Array, partners: Array) -> float:
     """Mean squared distance of the normalised vectors of positive pairs, row by row; lower is closer (0 to 4).
 
     Wang & Isola 2020 with alpha = 2. For locations the pairs are places close to each other: rows
-    that `graticule.evaluation.information.variogram.near_pairs` finds, or places and displaced places.
+    that `graticule.geo.variogram.near_pairs` finds, or places and displaced places.
     """
     if vectors.shape != partners.shape:
         raise DataError(f"Pairs must have the same shape, got {vectors.shape} and {partners.shape}.")

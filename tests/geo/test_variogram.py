@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from graticule.errors import DataError, SettingError
-from graticule.evaluation.information.variogram import Semivariogram, near_pairs, semivariogram
-from graticule.geo.coords import EARTH_RADIUS_KM, great_circle_km, lonlat, uniform_places, unit_sphere
+from graticule.geo.coords import EARTH_RADIUS_KM, great_circle_km, lonlat, offset_km, uniform_places, unit_sphere
+from graticule.geo.variogram import FIT_KM, Semivariogram, near_pairs, semivariogram
 
 WORLD = (0, 500, 1000, 2000, 4000, 8000, 12_000, 20_016)
 
@@ -79,6 +79,39 @@ def test_half_sill_is_read_off_straight_lines():
     variogram = Semivariogram(np.array([10, np.nan, 30, 50]), np.array([0.2, np.nan, 0.4, 0.8]), np.array([3, 0, 3, 3]))
     assert variogram.half_sill_km == pytest.approx(35)
     assert variogram._replace(gamma=variogram.gamma / 2).half_sill_km is None
+
+
+@pytest.mark.parametrize(("a", "nugget", "sill"), [(20, 0, 1), (150, 0.4, 0.7), (900, 0.1, 2)])
+def test_the_range_of_an_exponential_curve_is_found(a, nugget, sill):
+    km = np.array([3, 8, 18, 40, 75, 150, 300, 600, 1200, 2400.0])
+    gamma = nugget + sill * (1 - np.exp(-km / a))
+    found = Semivariogram(km, gamma, np.full(10, 5000)).range_km
+    assert found == pytest.approx(a, rel=0.02)
+    assert Semivariogram(km, 3 * gamma, np.full(10, 50)).range_km == pytest.approx(found)
+
+
+@pytest.mark.parametrize("a", [50, 300])
+def test_the_range_of_a_planted_field(a):
+    """Cosines of Cauchy frequencies have the covariance exp(-h / a); half as much noise is the nugget."""
+    rng = np.random.default_rng(0)
+    spread = rng.normal(0, 200, (2, 150, 20))
+    places = offset_km(uniform_places(150, seed=2), *spread).reshape(-1, 2)
+    frequencies = rng.normal(size=(3, 2000)) / np.abs(rng.normal(size=2000)) * EARTH_RADIUS_KM / a
+    waves = np.cos(unit_sphere(places) @ frequencies + rng.uniform(0, 2 * np.pi, 2000))
+    field = waves @ rng.normal(size=(2000, 40)) * (2 / 2000) ** 0.5
+    field += rng.normal(0, 0.5**0.5, field.shape)
+    assert semivariogram(places, field, FIT_KM).range_km == pytest.approx(a, rel=0.25)
+
+
+def test_no_range_without_a_pattern_or_without_pairs():
+    km = np.array([10, 20, 40, 80.0])
+    for gamma in (np.ones(4), np.zeros(4), np.array([1, 0.9, 0.8, 0.7])):
+        assert Semivariogram(km, gamma, np.full(4, 9)).range_km is None
+    rising = Semivariogram(km, np.array([0.2, 0.4, 0.6, 0.8]), np.array([9, 0, 0, 9]))
+    assert rising.range_km is None
+    assert rising._replace(pairs=np.array([9, 9, 9, 0])).range_km is not None
+    at_one_place = semivariogram(np.zeros((9, 2)), np.eye(9), FIT_KM)
+    assert at_one_place.range_km is None
 
 
 def test_bad_input():
