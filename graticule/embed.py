@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from graticule.geo.geoparquet import Rows, write_geoparquet
 from graticule.geo.int8 import column_scales, to_int8
 
 if TYPE_CHECKING:
+    from torch.nn import Linear
+
     from graticule.encoders.location import LocationEncoder
     from graticule.encoders.towers import Tower
     from graticule.encoders.trunk import Trunk
@@ -32,15 +35,16 @@ Vectors = NDArray[np.float32]
 class Model:
     """A location encoder and the towers it was tied to.
 
-    `embed` gives the vectors that downstream models use; `embed_contents` gives texts or images in the
-    same space, to be compared with places by cosine similarity. `length`, where not None, cuts all vectors, as
-    `prefix` does.
+    `embed` gives the vectors that downstream models use; `embed_contents` gives texts or images, and `share` such
+    vectors, in the space in which places and contents are compared by cosine similarity. `length`, where
+    not None, cuts all vectors, as `prefix` does.
     """
 
     folder: Path
     about: dict[str, Any]
     location: LocationEncoder
     towers: dict[str, Tower]
+    shared: Linear | None = None  # from location vectors to the space of the towers; None: they are in it
     length: int | None = None
 
     def __repr__(self) -> str:
@@ -82,6 +86,10 @@ class Model:
         """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32."""
         return _in_batches(self.location, points, batch_size, self.dim)
 
+    def share(self, vectors: Vectors) -> Vectors:
+        """(n, dim) vectors of places -> (n, k) in the space of texts and images, where cosines tell likeness."""
+        return vectors if self.shared is None else _in_batches(self.shared, vectors, 16_384, self.shared.out_features)
+
     def save(
         self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, int8: bool = False, **columns: Sequence[Any]
     ) -> int:
@@ -98,11 +106,12 @@ class Model:
         return write_geoparquet(Path(path), [(rows, points, embed(points))], about=about)
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
-        """(n, ...) features of the modality's trunk -> (n, dim) float32."""
-        return _in_batches(self._tower(modality), features, batch_size, self.dim)
+        """(n, ...) features of the modality's trunk -> (n, k) float32 in the shared space."""
+        tower = self._tower(modality)
+        return _in_batches(tower, features, batch_size, self.length or tower.dim)
 
     def embed_contents(self, modality: str, contents: Sequence[Any]) -> Vectors:
-        """Texts, image arrays or encoded photos -> (n, dim) float32, through the modality's trunk and head."""
+        """Texts, image arrays or encoded photos -> (n, k) float32 in the shared space, by trunk and head."""
         trunk = self.trunk(modality)
         features = np.stack([np.asarray(c) for c in contents]) if trunk is None else trunk(contents)
         return self.embed_features(modality, features)
@@ -129,7 +138,7 @@ class Model:
 def _in_batches(module: Any, rows: NDArray[Any], batch_size: int, dim: int) -> Vectors:
     import torch
 
-    device = next(module.parameters()).device
+    device = next(chain(module.parameters(), module.buffers())).device
     vectors = np.empty((len(rows), dim), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
@@ -143,6 +152,8 @@ def load(run: str | Path | None = None) -> Model:
 
     Raises DataError when the folder holds no finished run, CacheError when its weights are damaged.
     """
+    from torch.nn import Linear
+
     from graticule.encoders.location import location_encoder
     from graticule.encoders.towers import tower
     from graticule.tensors import fill, load_tensors
@@ -155,7 +166,11 @@ def load(run: str | Path | None = None) -> Model:
     towers = {name: tower(**entry["tower"]) for name, entry in about["towers"].items()}
     for name, one in towers.items():
         fill(one, tensors, f"towers.{name}.", folder)
-    return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()})
+    shared = None
+    if about.get("shared"):
+        shared = Linear(location.dim, about["shared"])
+        fill(shared, tensors, "shared.", folder)
+    return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()}, shared)
 
 
 def _kept(model: Model, int8: bool) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:

@@ -34,7 +34,7 @@ def gallery(model: Model, modality: str = "place", *, table: Path | None = None)
     """The rows of a modality the model was trained on, or places: of `table`, else an even lattice of the Earth."""
     if modality == "place":
         names, points = _places(table)
-        return Gallery(modality, names, points, model.embed_points(points))
+        return Gallery(modality, names, points, model.share(model.embed_points(points)))
     entry = model.about["data"].get(modality)
     if entry is None:
         raise unknown("modality of this model", modality, ["place", *model.about["data"]])
@@ -79,12 +79,12 @@ def _places(table: Path | None) -> tuple[list[str], Points]:
 def question(
     model: Model, *, lon: float | None = None, lat: float | None = None, text: str | None = None, image: Any = None
 ) -> Vectors:
-    """(dim,) vector of exactly one of: a place (lon and lat in degrees), a text, a picture (bytes or an array)."""
+    """(k,) vector in the shared space of exactly one of: a place (degrees), a text, a picture (bytes or an array)."""
     place = lon is not None or lat is not None
     if place + (text is not None) + (image is not None) != 1 or (lon is None) != (lat is None):
         raise SettingError("Ask with exactly one of: lon and lat together, text, or image.")
     if lon is not None and lat is not None:
-        vectors = model.embed(lon=[lon], lat=[lat])
+        vectors = model.share(model.embed(lon=[lon], lat=[lat]))
     elif text is not None:
         vectors = model.embed_contents(_modality(model, ("text",)), [text])
     else:
@@ -106,7 +106,7 @@ def _modality(model: Model, kinds: tuple[str, ...]) -> str:
 def nearest(
     asked: NDArray[Any], among: Gallery, k: int = 5, *, place: Points | None = None, apart_km: float = 0.0
 ) -> list[Found]:
-    """The k rows of a gallery most similar (cosine) to the (dim,) vector `asked`, best first.
+    """The k rows of a gallery most similar (cosine) to the (k,) vector `asked`, best first.
 
     `place` (1, 2) adds each answer's great-circle distance from there. With `apart_km` an answer lies at
     least so far from `place` and from every better answer: what is alike elsewhere, not what is near.

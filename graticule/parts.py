@@ -40,12 +40,16 @@ class Parts:
 def learner(parts: Parts, objective: Any, *, negatives: str = "", **options: Any) -> ContrastiveLearner:
     """The learner of an objective, with the `negatives` of the settings, or else those of the recipe."""
     settings = parts.settings
+    if settings.shared and parts.prefixes:
+        raise SettingError(
+            f"Prefixes are of the vector that the objective compares: leave shared at 0, got {settings.shared}."
+        )
     return ContrastiveLearner(
         parts.location, parts.towers, objective,
         contrast=settings.contrast, regression=settings.regression, distil=settings.distil,
         uniformity=settings.uniformity, consistency=settings.consistency, consistency_km=settings.consistency_km,
         other_places=[_other_places(name, settings) for name in names(settings.negatives or negatives)],
-        prefixes=parts.prefixes, **options,
+        prefixes=parts.prefixes, shared=settings.shared if parts.towers else 0, **options,
     )  # fmt: skip
 
 

@@ -34,12 +34,14 @@ class Settings:
     checkpoint_every: int = 200
 
     modalities: str = ""  # comma-separated; empty for all in the data
-    dim: int = 256  # of the shared space and of the vectors that come out
+    dim: int = 256  # of the vectors that come out
+    shared: int = 0  # of the space shared with the towers, which a linear map leads to; 0: the vectors are in it
     location: str = "graticule"  # a preset (graticule, satclip, geoclip, csp) or a basis, several joined by +
     location_options: dict[str, Any] = field(default_factory=dict)  # location.max_degree=40, location.body=siren, ...
     trunks: dict[str, str] = field(default_factory=dict)  # trunk.text=ngram, trunk.photo=photo:FOLDER, ...
     train_trunks: str = ""  # image modalities whose multispectral trunk trains with the run
-    head: str = "mlp"  # linear or mlp
+    head: str = "mlp"  # linear, mlp, or none: standardised features are in the shared space as they are
+    head_of: dict[str, str] = field(default_factory=dict)  # head.text=none: of one modality
     dropout: float = 0.0  # in the towers' heads
     whiten: int = 96  # principal components that a tower keeps of its features; 0 for all, standardised
 
@@ -88,6 +90,7 @@ class Settings:
 DOTTED = {
     "location": "location_options",
     "trunk": "trunks",
+    "head": "head_of",
     "jepa": "jepa",
     "neighbours": "neighbours",
     "soft_km": "soft_km_of",
@@ -99,7 +102,7 @@ LEAST = {
     **dict.fromkeys(
         ("contrast", "distil", "dropout", "regression", "seed", "threads", "whiten", "last_learning_rate", "beta2"), 0
     ),
-    **dict.fromkeys(("uniformity", "consistency", "consistency_km", "coarse", "debias"), 0),
+    **dict.fromkeys(("uniformity", "consistency", "consistency_km", "coarse", "debias", "shared"), 0),
 }
 ACCEPTED: dict[str, tuple[type, ...]] = {
     "int": (int,),

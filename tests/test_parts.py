@@ -44,6 +44,12 @@ def test_prefixes_belong_to_the_vector_that_there_is():
         softmax(parts(prefixes="16"))
 
 
+def test_prefixes_are_not_of_a_shared_space():
+    assert learner(parts(shared=3), None).shared.out_features == 3
+    with pytest.raises(SettingError, match="leave shared at 0, got 3"):
+        learner(parts(shared=3, prefixes="2"), None)
+
+
 def test_negatives_are_those_asked_for_or_else_the_recipe_s_own():
     def kinds(own="", **settings):
         return [type(places) for places in learner(parts(**settings), None, negatives=own).other_places]

@@ -9,9 +9,11 @@ import graticule
 from graticule.data.store import open_dataset, prepare
 from graticule.errors import CacheError, DataError, GraticuleError, SettingError
 from graticule.geo.coords import great_circle_km, uniform_places
+from graticule.nearest import gallery, nearest, question
 from graticule.runs import train
 from graticule.tensors import load_tensors
 from graticule.training import trainer
+from graticule.web.show import model_map
 from tests.prepared import image_source, source, text_source
 
 OPTIONS = {
@@ -220,6 +222,37 @@ def test_a_run_goes_on_from_a_taught_encoder_and_leaves_it_alone_when_frozen(dat
     tied = train("cyclic", data, to=tmp_path / "tied", **OPTIONS, start=str(taught.folder), freeze_location=True)
     assert tied.modalities == ["image", "text"]
     assert np.array_equal(tied.embed(lon=[3, 9], lat=[4, 8]), taught.embed(lon=[3, 9], lat=[4, 8]))
+
+
+def test_places_are_compared_in_the_shared_space(data, tmp_path):
+    options = OPTIONS | {"shared": 512, "head.text": "none", "head": "linear"}
+    run = train("cyclic", data, to=tmp_path / "run", **options, freeze_location=True)
+    vectors = run.embed(lon=[3, 9], lat=[4, 8])
+    saved, _ = load_tensors(run.folder / "model.safetensors")
+    places = vectors @ saved["shared.weight"].numpy().T + saved["shared.bias"].numpy()
+    assert vectors.shape == (2, 8)
+    np.testing.assert_allclose(run.share(vectors), places, atol=1e-5)
+    assert run.share(vectors[:0]).shape == (0, 512)
+    text = run.embed_contents("text", ["snow"])
+    np.testing.assert_allclose(
+        text, run._tower("text").targets(torch.from_numpy(run.trunk("text")(["snow"]))), atol=1e-5
+    )
+    assert run.embed_contents("image", [np.ones((3, 6, 6))]).shape == (1, 512)
+    asked = question(run, lon=3, lat=4)
+    np.testing.assert_allclose(asked, places[0], atol=1e-5)
+    found = nearest(question(run, text="snow"), gallery(run), k=1)[0]
+    place = run.share(run.embed(lon=[found.lon], lat=[found.lat]))[0]
+    cosine = place @ text[0] / np.linalg.norm(place) / np.linalg.norm(text[0])
+    assert found.similarity == pytest.approx(cosine, abs=1e-4)
+    page = model_map(run, tmp_path / "map.html", {"snow": text[0]})
+    assert page.exists()
+    again = graticule.load(run.folder)
+    assert np.array_equal(again.share(again.embed(lon=[3, 9], lat=[4, 8])), run.share(vectors))
+
+
+def test_a_head_of_an_unknown_modality_is_refused(data, tmp_path):
+    with pytest.raises(SettingError, match=r"head\.NAME.*'words'"):
+        train("melt", data, to=tmp_path, **OPTIONS, **{"head.words": "none"})
 
 
 def test_boxes_of_image_statistics_can_be_set(data, tmp_path):

@@ -55,7 +55,8 @@ class Tower(nn.Module):
 
     Cached features are first standardised, and with `whiten=k` projected on their (at most) k leading
     principal components, each divided by the square root of its standard deviation, which softens the spectrum; both
-    by `fit_statistics` on the training rows. Then a head: "linear", or "mlp" with one hidden GELU layer.
+    by `fit_statistics` on the training rows. Then a head: "linear", "mlp" with one hidden GELU layer, or "none": the
+    features are in the shared space as they are, and only location learns (locked tuning, Zhai 2022).
     """
 
     mean: Tensor
@@ -120,7 +121,16 @@ def _mlp(inside: int, dim: int, hidden: int, dropout: float) -> nn.Module:
     return nn.Sequential(nn.Linear(inside, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
 
 
-HEADS: dict[str, Callable[[int, int, int, float], nn.Module]] = {"linear": _linear, "mlp": _mlp}
+def _none(inside: int, dim: int, hidden: int, dropout: float) -> nn.Module:
+    if inside != dim:
+        raise SettingError(
+            f"A tower without a head has {inside} features, as many as the shared space must have numbers, got {dim}: "
+            f"shared={inside}."
+        )
+    return nn.Identity()
+
+
+HEADS: dict[str, Callable[[int, int, int, float], nn.Module]] = {"linear": _linear, "mlp": _mlp, "none": _none}
 
 
 def tower(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from graticule.errors import DataError
 
 LARGEST = 127  # symmetric: -128 is not used
+FLOOR = 1e-30  # what is smaller counts as 0: a scale must not vanish
 
 
 def column_scales(vectors: NDArray[Any]) -> NDArray[np.float32]:
@@ -17,7 +18,7 @@ def column_scales(vectors: NDArray[Any]) -> NDArray[np.float32]:
     if not len(vectors):
         raise DataError("Scales of columns need at least one vector, got none.")
     largest = np.abs(vectors).max(axis=0)
-    return np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    return np.where(largest > FLOOR, largest / LARGEST, 1).astype(np.float32)
 
 
 def to_int8(vectors: NDArray[Any], scales: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -24,13 +24,15 @@ class ContrastiveLearner(Learner):
     """A location encoder, a tower a modality, and an objective that sees only their embeddings.
 
     `other_places` draw extra negatives, once a batch; `second_view` asks for a second dropout view of every place.
-    `regression` > 0 adds, that many times, the regression of each tower's standardised input features
-    from the location vector by a linear head, which is thrown away after training; `contrast` weighs
-    the objective itself. `distil` weighs the regression of a teacher's vectors (`learners.teacher`), where a
-    batch holds places with them. With `contrast` 0 and no `regression` the towers do not learn. `uniformity` weighs
-    how evenly the vectors of the batch's places are spread, `consistency` how far they are from those of places up to
-    `consistency_km` away (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of
-    these lengths, as the objective may do.
+    `regression` > 0 adds, that many times, the regression of each tower's standardised input features from the location
+    vector by a linear head, which is thrown away after training; `contrast` weighs the objective itself. `shared` > 0
+    puts a linear map between the location vector and the objective, into a space of that many numbers: what is good for
+    a probe is not what should decide how alike two places are (the projection head of Chen 2020, which here is kept and
+    linear). `distil` weighs the regression of a teacher's vectors (`learners.teacher`), where a batch holds places with
+    them. With `contrast` 0 and no `regression` the towers do not learn. `uniformity` weighs how evenly the vectors of
+    the batch's places are spread, `consistency` how far they are from those of places up to `consistency_km` away
+    (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of these lengths, as the
+    objective may do.
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class ContrastiveLearner(Learner):
         consistency: float = 0.0,
         consistency_km: float = 5.0,
         prefixes: Sequence[int] = (),
+        shared: int = 0,
     ) -> None:
         super().__init__()
         self.location, self.towers, self.objective = location, nn.ModuleDict(towers), objective
+        self.shared = nn.Linear(location.dim, shared) if shared else nn.Identity()
         self.other_places, self.second_view = nn.ModuleList(other_places), second_view
         self.contrast, self.regression, self.distil, self.prefixes = contrast, regression, distil, prefixes
         self.uniformity, self.consistency, self.consistency_km = uniformity, consistency, consistency_km
@@ -62,19 +66,19 @@ class ContrastiveLearner(Learner):
         """The objective's losses and, when asked for, `regression/NAME`, `uniformity`, `consistency` and `teacher`."""
         losses: dict[str, Tensor] = {}
         own = {name: rows for name, rows in batch.items() if name != TEACHER}
-        pairs = self._pairs(own)
+        vectors, pairs = self._pairs(own)
         if pairs:
             losses = self.objective(pairs)
             losses["loss"] = self.contrast * losses["loss"]
-            for name, (weight, part) in self._on_the_sphere(pairs).items():
+            for name, (weight, part) in self._on_the_sphere(own, vectors).items():
                 losses[name] = part
                 losses["loss"] = losses["loss"] + weight * part
-        for pair in pairs:
-            if pair.name in self.decoders:
-                tower = cast(Tower, self.towers[pair.name])
-                target = tower.targets(batch[pair.name].features)
-                part = feature_regression(self.decoders[pair.name](pair.location), target)
-                losses[f"regression/{pair.name}"] = part
+        for name, location in vectors.items():
+            if name in self.decoders:
+                tower = cast(Tower, self.towers[name])
+                target = tower.targets(batch[name].features)
+                part = feature_regression(self.decoders[name](location), target)
+                losses[f"regression/{name}"] = part
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
@@ -82,34 +86,38 @@ class ContrastiveLearner(Learner):
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
 
-    def _pairs(self, batch: Batch) -> list[Pair]:
-        """The embeddings of all rows, each pair with the same places of no row."""
-        pairs = [self._pair(name, rows) for name, rows in batch.items()]
+    def _pairs(self, batch: Batch) -> tuple[dict[str, Tensor], list[Pair]]:
+        """The location vectors of all rows, and their embeddings, each pair with the same places of no row."""
+        vectors: dict[str, Tensor] = {}
+        pairs = []
+        for name, rows in batch.items():
+            vectors[name] = self.location(rows.lonlat)
+            pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
-            return []
+            return vectors, pairs
         self._seen = torch.cat([rows.lonlat for rows in batch.values()]).detach()
         drawn = [draw(self._seen) for draw in self.other_places]
         if not sum(map(len, drawn)):
-            return pairs
+            return vectors, pairs
         places = torch.cat(drawn)
-        others = self.location(places)
-        return [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
+        others = self.shared(self.location(places))
+        return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
-    def _pair(self, name: str, rows: Placed) -> Pair:
-        location, modality = self.location(rows.lonlat), self.towers[name](rows.features)
-        second = self.location(rows.lonlat) if self.second_view else None
-        return Pair(name, location, modality, second, lonlat=rows.lonlat)
+    def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
+        modality = self.towers[name](rows.features)
+        second = self.shared(self.location(rows.lonlat)) if self.second_view else None
+        return Pair(name, self.shared(location), modality, second, lonlat=rows.lonlat)
 
-    def _on_the_sphere(self, pairs: Sequence[Pair]) -> dict[str, tuple[float, Tensor]]:
+    def _on_the_sphere(self, batch: Batch, locations: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         """The terms of the batch's own places beside the objective, with their weights."""
         terms: dict[str, tuple[float, Tensor]] = {}
         if not self.uniformity and not self.consistency:
             return terms
-        vectors = torch.cat([pair.location for pair in pairs])
+        vectors = torch.cat(list(locations.values()))
         if self.uniformity:
             terms["uniformity"] = self.uniformity, uniformity(vectors)
         if self.consistency:
-            places = torch.cat([pair.lonlat for pair in pairs if pair.lonlat is not None])
+            places = torch.cat([rows.lonlat for rows in batch.values()])
             beside = self.location(displaced(places, 0, self.consistency_km))
             terms["consistency"] = self.consistency, alignment(vectors, beside)
         return terms

@@ -40,7 +40,7 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
     """The learner of a contrastive recipe with its sources and phases; a teacher's vectors wait in the run's folder."""
     sources, trunks = _sources(tables, settings)
     location = _location(settings)
-    towers = _towers(sources, settings, location.dim)
+    towers = _towers(sources, settings, settings.shared or location.dim)
     fitted_km: dict[str, float] = {}
 
     def fit_km(modality: str) -> float:
@@ -56,11 +56,12 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
         sources[TEACHER] = _teacher(sources, settings, folder / TEACHER_FILE)
     about = {
         "location": location.config,
+        "shared": settings.shared if learner.towers else 0,
         "prefixes": list(parts.prefixes),
         "fitted_km": fitted_km,
         "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
     }
-    return Assembled(learner, sources, phases, about, kept=("location.", "towers."))
+    return Assembled(learner, sources, phases, about, kept=("location.", "shared.", "towers."))
 
 
 def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
@@ -136,14 +137,18 @@ def _location(settings: Settings) -> LocationEncoder:
 
 
 def _towers(sources: Batch, settings: Settings, dim: int) -> dict[str, Tower]:
+    for name in settings.head_of:
+        if name not in sources:
+            raise unknown("modality in head.NAME", name, sources)
     towers = {}
     for name, rows in sources.items():
         torch.manual_seed(settings.seed)
+        head = settings.head_of.get(name, settings.head)
         if rows.features.ndim > 2:
-            towers[name] = tower(dim=dim, head=settings.head, trunk="multispectral", bands=rows.features.shape[1])
+            towers[name] = tower(dim=dim, head=head, trunk="multispectral", bands=rows.features.shape[1])
         else:
             width = rows.features.shape[1]
-            whiten = min(settings.whiten, width)
-            made = tower(width, dim=dim, head=settings.head, dropout=settings.dropout, whiten=whiten)
+            whiten = 0 if head == "none" else min(settings.whiten, width)
+            made = tower(width, dim=dim, head=head, dropout=settings.dropout, whiten=whiten)
             towers[name] = made.fit_statistics(rows.features)
     return towers

@@ -13,7 +13,8 @@ from graticule.web.page import world_lattice, write_map
 def model_map(model: Model, out: Path, questions: Mapping[str, Vectors] | None = None) -> Path:
     """Embed an even lattice of the whole Earth and write the map page, with how similar all places are to `questions`.
 
-    name -> vector (dim,), as `nearest.question` gives.
+    Places are compared in the space that they share with texts and images; name -> vector (k,) in it, as
+    `nearest.question` gives.
     """
     places = world_lattice()
     licences = "; ".join(f"{name}: {entry['licence']}" for name, entry in model.about["data"].items())
@@ -21,7 +22,7 @@ def model_map(model: Model, out: Path, questions: Mapping[str, Vectors] | None =
     return write_map(
         out,
         lonlat=places,
-        vectors=model.embed_points(places),
+        vectors=model.share(model.embed_points(places)),
         title=f"graticule · {model.about['name']}",
         about=about,
         questions=questions,

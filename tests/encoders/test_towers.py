@@ -101,6 +101,13 @@ def test_head_in_closed_form_and_rebuilding(head, whiten):
     assert torch.equal(again.eval()(features), built(features))
 
 
+def test_without_a_head_the_standardised_features_are_the_vectors():
+    features = torch.from_numpy(correlated(30)).float()
+    built = tower(6, dim=6, head="none").fit_statistics(features)
+    assert torch.equal(built(features), built.targets(features))
+    assert not list(built.parameters())
+
+
 def test_dropout_only_while_training():
     built, features = tower(6, head="linear", dropout=0.5), torch.ones(40, 6)
     assert built(features).std(0).max() > 0
@@ -161,6 +168,7 @@ def test_trainable_trunk_under_bfloat16():
     ("options", "message"),
     [
         ({"in_dim": 4, "head": "mpl"}, "'mlp'"),
+        ({"in_dim": 4, "dim": 6, "head": "none"}, "shared=4"),
         ({}, "needs in_dim"),
         ({"trunk": "sentence"}, "trainable trunk 'sentence'"),
         ({"in_dim": 4, "whiten": -1}, "whiten"),

@@ -45,6 +45,23 @@ def test_the_objective_sees_each_modality_with_its_own_places():
         assert pair.other_places is None
 
 
+def test_places_are_compared_in_the_shared_space_and_regressed_from_their_vectors():
+    learner = build(shared=6, regression=1.0, uniformity=1.0, other_places=[RandomPlaces(4)], second_view=True)
+    rows = batch()
+    losses = learner.loss(rows)
+    for pair, (name, placed) in zip(learner.objective.pairs, rows.items(), strict=True):
+        vectors = learner.location(placed.lonlat)
+        torch.testing.assert_close(pair.location, vectors @ learner.shared.weight.T + learner.shared.bias)
+        torch.testing.assert_close(pair.second_view, pair.location)
+        others = learner.location(pair.other_lonlat)
+        torch.testing.assert_close(pair.other_places, learner.shared(others))
+        decoded = learner.decoders[name](vectors)
+        targets = learner.towers[name].targets(placed.features)
+        torch.testing.assert_close(losses[f"regression/{name}"], (decoded - targets).square().mean())
+    vectors = torch.cat([learner.location(placed.lonlat) for placed in rows.values()])
+    torch.testing.assert_close(losses["uniformity"], uniformity(vectors))
+
+
 def test_second_view_is_another_dropout_view():
     learner = build(dropout=0.5, second_view=True)
     learner.loss(batch())
@@ -116,7 +133,7 @@ def test_regression_is_the_mean_over_modalities_and_contrast_weighs_the_rest():
     options = {"contrast": 0.25, "regression": 3.0}
     learner, rows = build(PairwiseInfoNCE(["image", "text"]), **options), batch()
     losses = learner.loss(rows)
-    plain = learner.objective([learner._pair(name, placed) for name, placed in rows.items()])["loss"].item()
+    plain = learner.objective(learner._pairs(rows)[1])["loss"].item()
     parts = []
     for name, placed in rows.items():
         predicted = learner.decoders[name](learner.location(placed.lonlat))
