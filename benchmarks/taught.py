@@ -45,7 +45,19 @@ TAUGHT = {
     "batch_size": 2048,
     "learning_rate": 2e-3,
 }
-TIED = {"steps": 800, "batch_size": 1024, "freeze_location": True, "every": 1}
+TIED = {
+    "steps": 2400,
+    "batch_size": 1024,
+    "learning_rate": 2e-3,
+    "freeze_location": True,
+    "every": 1,
+    "shared": 384,
+    "head": "linear",
+    "head.text": "none",
+    "soft_km": 300,
+    "sampler": "density",
+    "debias": 0.75,
+}
 GIVEN_AWAY = ("mosaiks_nightlights", "mosaiks_population", "ocean_depth")
 PARTS = {
     "Main tasks": MAIN,

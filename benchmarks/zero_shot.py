@@ -57,7 +57,7 @@ def main() -> None:
     asked = parser.parse_args()
     model = load(asked.run)
     tasks = {task.name: task for task in load_tasks(asked.data / "tasks", sorted({task for _, task, _ in QUERIES}))}
-    vectors = {name: model.embed_points(task.points) for name, task in tasks.items()}
+    vectors = {name: model.share(model.embed_points(task.points)) for name, task in tasks.items()}
     texts = model.embed_contents("text", [query for query, _, _ in QUERIES])
     areas = [
         area(vectors[task], tasks[task], text, classes) for (_, task, classes), text in zip(QUERIES, texts, strict=True)
