@@ -3,15 +3,17 @@
     python -m benchmarks.plateau DATA RUNS [--workers 2]
 
 Three groups of modalities (words: `text`; day: `day` and `detail`; night: `night`) in seven combinations, three
-architectures and three seeds, and runs with one thing turned off, all on the same places and location encoder. Each
-finished run is scored once and kept in RUNS; the sweep goes on where it was. Writes docs/results/plateau.md and
-docs/results/plateau.jsonl.
+architectures and three seeds, and runs with one thing turned off, all on the same places and location encoder. The
+location encoder first learns the teacher of its modalities (recipe `distil`), once for all three architectures, which
+go on from there with the teacher beside the contrast. Each finished run is scored once and kept in RUNS; the sweep goes
+on where it was. Writes docs/results/plateau.md and docs/results/plateau.jsonl.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,49 +45,71 @@ ENCODER = {
     "location.depth": 3,
 }
 TRUNKS = {"trunk.day": "statistics:3+9", "trunk.detail": "statistics:5+17", "trunk.night": "statistics:5+17"}
-COMMON = {**ENCODER, "steps": 400, "batch_size": 512, "learning_rate": 2e-3}
-TAUGHT = {"distil": 1.0, "contrast": 0.1}
+BEFORE = {"steps": 400, "batch_size": 2048, "learning_rate": 2e-3, "distil": 1.0}
+AFTER = {"steps": 100, "batch_size": 512, "learning_rate": 5e-4, "distil": 1.0, "contrast": 0.1, "shared": 128}
+ALONE = {"steps": 400, "batch_size": 512, "learning_rate": 2e-3, "distil": 0.0}  # not taught before
 ARCHITECTURES: dict[str, dict[str, Any]] = {"imagebind": {}, "cyclic": {"every": 20}, "melt": {}}
 ALL = ("words", "day", "night")
-PLAIN = {"distil": 0.0, "contrast": 1.0}
 CONTROLS: dict[str, dict[str, Any]] = {
-    "plain InfoNCE: no teacher, learned temperature": {**PLAIN, "temperature": 0.07, "learn_temperature": True},
-    "no teacher": PLAIN,
-    "no teacher, tower features regressed instead": {**PLAIN, "contrast": 0.1, "regression": 1.0},
-    "no hash grid, harmonics to degree 30": {"location": "harmonics", "location.max_degree": 30},
+    "plain InfoNCE: no teacher, learned temperature": {
+        **ALONE, "contrast": 1.0, "temperature": 0.07, "learn_temperature": True,
+    },
+    "no teacher": {**ALONE, "contrast": 1.0},
+    "no teacher, tower features regressed instead": {**ALONE, "contrast": 0.1, "regression": 1.0},
+    "no hash grid, harmonics to degree 30": {
+        "location": "harmonics", "location.max_degree": 30, "location.low_frequency": 10,
+    },
     "words not smoothed": {"neighbours.text": 1},
-}
+}  # fmt: skip
 
 
-def runs() -> dict[str, tuple[str, tuple[str, ...], dict[str, Any]]]:
-    """Every run by name: its recipe, its groups of modalities, and what it changes."""
-    found = {
-        f"{recipe}, {' + '.join(groups)}": (recipe, groups, {})
-        for recipe in ARCHITECTURES
-        for groups in COMBINATIONS
-    }  # fmt: skip
-    for recipe in ARCHITECTURES:
-        for label, change in CONTROLS.items():
-            found[f"{recipe}, {' + '.join(ALL)}, {label}"] = (recipe, ALL, change)
-    found[f"distil, {' + '.join(ALL)}"] = ("distil", ALL, {})
-    return found
+@dataclass(frozen=True)
+class Planned:
+    """A run: recipe, groups of modalities, what it changes, and the name of the run that it goes on from."""
+
+    recipe: str
+    groups: tuple[str, ...]
+    change: Mapping[str, Any] = field(default_factory=dict)
+    start: str = ""
 
 
-def settings(recipe: str, groups: Sequence[str], change: Mapping[str, Any], places: Path) -> dict[str, Any]:
-    """All settings of a run."""
-    modalities = [name for group in groups for name in GROUPS[group]]
-    chosen = {**COMMON, **TAUGHT, **ARCHITECTURES.get(recipe, {}), "modalities": ",".join(modalities)}
+def runs() -> dict[str, Planned]:
+    """Every run by name; those that others go on from come first."""
+    first: dict[str, Planned] = {}
+    then: dict[str, Planned] = {}
+
+    def plan(groups: tuple[str, ...], label: str, change: Mapping[str, Any]) -> None:
+        what = f"{' + '.join(groups)}{label}"
+        taught = f"distil, {what}" if change.get("distil", True) else ""
+        if taught:
+            first[taught] = Planned("distil", groups, change)
+        for recipe in ARCHITECTURES:
+            then[f"{recipe}, {what}"] = Planned(recipe, groups, change, taught)
+
+    for groups in COMBINATIONS:
+        plan(groups, "", {})
+    for label, change in CONTROLS.items():
+        plan(ALL, f", {label}", change)
+    return first | then
+
+
+def is_control(name: str) -> bool:
+    """Whether a run has one thing turned off."""
+    return name.count(", ") > 1
+
+
+def settings(run: Planned, places: Path) -> dict[str, Any]:
+    """All settings of a run but its seed and the folder where it starts."""
+    modalities = [name for group in run.groups for name in GROUPS[group]]
+    chosen = {"modalities": ",".join(modalities)}
     chosen |= {key: value for key, value in TRUNKS.items() if key.removeprefix("trunk.") in modalities}
-    chosen |= {"neighbours.text": 32} if "text" in modalities else {}
-    if recipe == "cyclic":  # as many steps of each modality
-        chosen["steps"] = COMMON["steps"] * len(modalities)
-    chosen |= change
+    chosen |= ARCHITECTURES.get(run.recipe, {})
+    chosen |= AFTER if run.start else ENCODER | BEFORE
+    chosen |= {key: v for key, v in run.change.items() if not (run.start and key.startswith("location"))}
     if chosen["distil"]:
-        chosen["teacher_places"] = str(places)
-    else:
-        del chosen["neighbours.text"]
-    if not chosen["location"].endswith("hash-grid"):
-        chosen["location.low_frequency"] = 10
+        chosen = {"teacher_places": str(places)} | ({"neighbours.text": 32} if "text" in modalities else {}) | chosen
+    if run.recipe == "cyclic":  # as many steps of each modality
+        chosen["steps"] *= len(modalities)
     return chosen
 
 
@@ -96,10 +120,11 @@ def folder_of(name: str, seed: int) -> str:
 
 def train_one(data: Path, runs_folder: Path, name: str, seed: int) -> None:
     """Train, score and keep the scores of one run."""
-    recipe, groups, change = runs()[name]
-    chosen = settings(recipe, groups, change, runs_folder / "places.parquet")
+    run = runs()[name]
+    start = str(runs_folder / folder_of(run.start, seed)) if run.start else ""
     folder = runs_folder / folder_of(name, seed)
-    model = train(recipe, runs_folder / "world", to=folder, seed=seed, threads=1, **chosen)
+    options = settings(run, runs_folder / "places.parquet")
+    model = train(run.recipe, runs_folder / "world", to=folder, seed=seed, threads=1, start=start, **options)
     keep_scores(model, load_tasks(data / "tasks", (*MAIN, *EXTRA)), folder / "scores.npz")
 
 
@@ -163,13 +188,14 @@ def main() -> None:
         return train_one(asked.data, asked.runs, asked.one, asked.seed)
     if not (asked.runs / "places.parquet").exists():
         prepare_places(asked.data, asked.runs)
-    jobs = [(name, seed) for seed in SEEDS for name in runs()]
+    jobs = [(name, seed) for last in (False, True) for seed in SEEDS for name in runs() if is_control(name) == last]
     jobs = [job for job in jobs if not (asked.runs / folder_of(*job) / "scores.npz").exists()]
     arguments = [["--one", name, "--seed", str(seed), str(asked.data), str(asked.runs)] for name, seed in jobs]
     side_by_side("benchmarks.plateau", arguments, asked.workers)
     if not asked.no_table:
         files = {name: [asked.runs / folder_of(name, seed) / "scores.npz" for seed in SEEDS] for name in runs()}
-        text, rows = plateau_table.table(files, list(ARCHITECTURES), list(CONTROLS), json.dumps(COMMON | TAUGHT))
+        settings_told = json.dumps({"encoder": ENCODER, "taught": BEFORE, "then": AFTER, "not taught": ALONE})
+        text, rows = plateau_table.table(files, list(ARCHITECTURES), list(CONTROLS), settings_told)
         Path("docs/results/plateau.md").write_text(text)
         Path("docs/results/plateau.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return None

@@ -30,8 +30,8 @@ class Scored:
 
     @classmethod
     def read(cls, files: Sequence[Path]) -> Scored:
-        """The files of all seeds."""
-        found = [dict(np.load(file)) for file in files]
+        """The files of all seeds that are there."""
+        found = [dict(np.load(file)) for file in files if file.exists()]
         names = (*MAIN, *EXTRA)
         order = [[list(one["names"]).index(name) for name in names] for one in found]
         return cls(
@@ -64,15 +64,15 @@ def table(
     files: Mapping[str, Sequence[Path]], architectures: Sequence[str], controls: Sequence[str], settings: str
 ) -> tuple[str, list[dict[str, Any]]]:
     """Markdown, and a row for every run, seed, task and split."""
-    runs = {name: Scored.read(found) for name, found in files.items()}
+    runs = {name: Scored.read(found) for name, found in files.items() if any(file.exists() for file in found)}
     text = NOTE.format(settings=settings)
-    for recipe in architectures:
+    for recipe in ("distil", *architectures):
         names = [name for name in runs if name.startswith(f"{recipe}, ") and name.count(", ") == 1]
         text += f"\n## {recipe}\n\n" + scores({name.split(", ")[1]: runs[name] for name in names})
     text += "\n## Do all three beat the best part of them?\n\n" + beaten(runs, architectures)
     text += "\n## One thing turned off\n\nAll three groups.\n\n"
-    chosen = {f"{a}, {c}": runs[f"{a}, {ALL}, {c}"] for a in architectures for c in controls}
-    text += scores({"distil: the teacher alone, no contrast": runs[f"distil, {ALL}"], **chosen})
+    labels = [f"{a}, {ALL}, {c}" for a in architectures for c in controls]
+    text += scores({label.replace(f"{ALL}, ", ""): runs[label] for label in labels if label in runs})
     rows = [
         {"run": name, "seed": seed, "task": task, "split": split, "score": round(float(run.scores[seed, i, k]), 5)}
         for name, run in runs.items()
@@ -89,12 +89,12 @@ def scores(runs: Mapping[str, Scored]) -> str:
     def cell(values: NDArray[np.float64]) -> str:
         return f"{values.mean():.3f} ± {np.ptp(values) / 2:.3f}"
 
-    header = ["", "main random", "main blocks", "R", "B", "seconds"]
+    header = ["", "main random", "main blocks", "R", "B", "seconds", "seeds"]
     return markdown(
         header,
         [
             [name, *(cell(run.main[:, k]) for k in (0, 1)), *(cell(run.groups[:, k]) for k in (0, 1)),
-             f"{run.seconds:.0f}"]
+             f"{run.seconds:.0f}", str(len(run.scores))]
             for name, run in runs.items()
         ],
     )  # fmt: skip

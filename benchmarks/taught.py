@@ -46,7 +46,9 @@ TAUGHT = {
     "learning_rate": 2e-3,
 }
 TIED = {
-    "steps": 2400,
+    "modalities": "text,day",
+    "trunk.day": TRUNKS["trunk.day"],
+    "steps": 1200,
     "batch_size": 1024,
     "learning_rate": 2e-3,
     "freeze_location": True,
@@ -70,14 +72,19 @@ def train_one(runs: Path, seed: int) -> None:
     """The teacher's pupil, and the towers tied to it."""
     taught, places = runs / f"taught-{seed}", str(runs / "places.parquet")
     train("distil", runs / "groups", to=taught, seed=seed, teacher_places=places, **COMMON, **TAUGHT)
-    train("cyclic", runs / "groups", to=runs / f"tied-{seed}", seed=seed, start=str(taught), **COMMON, **TIED)
+    train("cyclic", runs / "groups", to=runs / f"tied-{seed}", seed=seed, start=str(taught), threads=1, **TIED)
+
+
+def prepare_all(data: Path, runs: Path) -> None:
+    """The data, and the places at which the teacher speaks."""
+    world = prepare_groups(data, runs / "groups")
+    if not (runs / "places.parquet").exists():
+        keep_places(world["day"], runs / "places.parquet")
 
 
 def train_all(data: Path, runs: Path, workers: int) -> None:
     """All seeds not finished yet, `workers` processes side by side."""
-    world = prepare_groups(data, runs / "groups")
-    if not (runs / "places.parquet").exists():
-        keep_places(world["day"], runs / "places.parquet")
+    prepare_all(data, runs)
     seeds = [seed for seed in SEEDS if not (runs / f"tied-{seed}" / "run.json").exists()]
     side_by_side("benchmarks.taught", [["--seed", str(seed), str(data), str(runs)] for seed in seeds], workers)
 

@@ -40,8 +40,7 @@ def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """Cyclic training: one modality at a time, by turns of `every` steps or epochs; location is the fixed point.
 
     `freeze_location=true` is the second reading: the position weights stand still, at their random
-    initialisation or as another run (`start=RUN`) left them, and only the towers move. Where a modality has no head
-    (`head.text=none`), the map to the shared space moves in its turns alone: the others learn to follow.
+    initialisation or as another run (`start=RUN`) left them, and only the towers move.
 
     `graticule train cyclic DATA --to RUN --set every=20`
     """
@@ -57,16 +56,9 @@ def cyclic(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
         epoch = max(1, parts.rows[name] // drawn[name])
         return settings.every * (epoch if settings.cycle == "epochs" else 1)
 
-    headless = {name for name, tower in parts.towers.items() if not list(tower.parameters())}
-
-    def still(name: str) -> tuple[str, ...]:
-        follows = bool(headless) and name not in headless
-        return ((r"location\.",) if settings.freeze_location else ()) + ((r"shared\.",) if follows else ())
-
+    frozen = (r"location\.",) if settings.freeze_location else ()
     objective = PairwiseInfoNCE(list(parts.towers), symmetric=settings.symmetric, **softmax(parts))
-    return learner(parts, objective), [
-        phase(parts, name, steps=length(name), frozen=still(name)) for name in parts.towers
-    ]
+    return learner(parts, objective), [phase(parts, name, steps=length(name), frozen=frozen) for name in parts.towers]
 
 
 def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:

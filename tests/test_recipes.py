@@ -1,7 +1,6 @@
 """Every recipe trains on tiny prepared data, is written, loaded again and gives the same vectors."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -247,15 +246,6 @@ def test_turns_of_the_cycle():
     for wrong in ({"cycle": "days"}, {"every": 0}):
         with pytest.raises(SettingError, match="steps or epochs"):
             lengths(**wrong)
-
-
-def test_a_modality_without_a_head_leads_the_map_to_the_shared_space():
-    leading = parts(shared=3)
-    leading.towers["text"] = tower(3, dim=3, head="none")
-    learner, phases = recipe("cyclic")(leading)
-    assert [(phase.modalities, phase.frozen) for phase in phases] == [(("text",), ()), (("image",), (r"shared\.",))]
-    assert any(re.match(r"shared\.", name) for name, _ in learner.named_parameters())
-    assert [phase.frozen for phase in recipe("cyclic")(parts(shared=8))[1]] == [(), ()]
 
 
 def test_all_modalities_every_step_and_pairs_for_all_to_all():
