@@ -73,7 +73,8 @@ def melt(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
 def distil(parts: Parts) -> tuple[ContrastiveLearner, list[Phase]]:
     """Distillation alone: all modalities of the data in one closed-form vector a place, which location learns.
 
-    The finished run has no towers; another recipe goes on from it with `start=RUN`.
+    Then its vectors get the teacher's spectrum back. The finished run has no towers; another recipe goes on from it
+    with `start=RUN`.
 
     `graticule train distil DATA --to RUN --set neighbours.text=32`
     """

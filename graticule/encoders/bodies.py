@@ -219,6 +219,16 @@ BODIES: dict[str, type[nn.Module]] = {
 }
 
 
+def output_layers(body: nn.Module) -> list[nn.Linear]:
+    """The linear layers whose sum is the output of a body."""
+    if isinstance(body, Capsules):
+        return [layer for part in body.parts for layer in output_layers(part)]
+    last = body[-1] if isinstance(body, nn.Sequential) else body
+    if not isinstance(last, nn.Linear):
+        raise SettingError(f"Expected a body that ends in a linear layer, got {type(last).__name__}.")
+    return [last]
+
+
 def body_options(name: str) -> dict[str, Any]:
     """Options of a body and their defaults; raises SettingError for an unknown body."""
     if name not in BODIES:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graticule.encoders.bases import basis_options, build_basis
 from graticule.encoders.basis import Basis
 from graticule.encoders.bodies import body as build_body
-from graticule.encoders.bodies import body_options
+from graticule.encoders.bodies import body_options, output_layers
 from graticule.encoders.harmonics import check_degree, harmonics
 from graticule.errors import SettingError, unknown
 from graticule.geo.coords import fibonacci_lattice
@@ -98,6 +98,16 @@ class LocationEncoder(nn.Module):
             low = harmonics(points, self.low_frequency)
             out = out + self.skip(low.to(self.skip.weight.dtype))
         return out.float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def transform(self, matrix: Tensor, offset: Tensor) -> None:
+        """From now on every vector v is v @ matrix + offset: (dim, dim) and (dim,) go into the last layers."""
+        layers = output_layers(self.body)
+        for layer in layers if self.skip is None else [*layers, self.skip]:
+            layer.weight.copy_(matrix.T @ layer.weight)
+            if layer.bias is not None:
+                layer.bias.copy_(layer.bias @ matrix)
+        layers[0].bias.add_(offset)
 
 
 def location_encoder(

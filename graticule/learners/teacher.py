@@ -5,6 +5,8 @@ block      cosines of its principal components, of the place, and of both togeth
 teach      principal components of all blocks side by side, turned at random: every modality has a budget of its
            own, and what several of them say has its place once
 
+restore    gives a pupil the teacher's natural spectrum again
+
 A location encoder then learns the vectors by regression: distillation.
 """
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from graticule.encoders.location import LocationEncoder
 from graticule.errors import DataError, SettingError
 from graticule.geo.coords import Points, unit_sphere
 from graticule.geo.placed import Batch, Placed
@@ -32,7 +35,11 @@ COSINES = 960  # of a modality
 PLACE_ALONE, CONTENT_ALONE = 96, 432  # of these cosines; the others see both
 WIDTH = 256  # components of a block that are kept
 CONTENT, PLACE = (0.25, 4.0), (1.0, 16.0)  # frequencies; content has mean square length 1, the Earth radius 1
-FLATTER = 0.5  # the deviation of a component is that of its kernel to the power 1 - FLATTER
+SMOOTHED = 0.5  # weight of a modality of which several rows speak for a place: smooth fields say most where a place is
+FLATTER = (
+    0.25  # the deviation of a component is that of its kernel to the power 1 - FLATTER: small ones are learned too
+)
+MOST_LIFTED = 10.0  # a direction that a pupil did not learn is noise, and stays small
 FITTED_ON = 50_000  # rows for the principal components of cosines
 CHUNK = 16_384
 
@@ -59,8 +66,9 @@ def teach(
     blocks = []
     with Progress("teacher", len(sources), unit="modalities") as progress:
         for name, rows in sources.items():
-            content = principal(torch.from_numpy(field(name, rows, places, neighbours.get(name, 1))).to(device))
-            blocks.append(block(content, xyz, known, draw))
+            near = neighbours.get(name, 1)
+            content = principal(torch.from_numpy(field(name, rows, places, near)).to(device))
+            blocks.append((SMOOTHED if near > 1 else 1.0) * block(content, xyz, known, draw))
             progress.advance()
     joined = torch.cat(blocks, dim=1)
     mean, directions = leading(joined[known], dim)
@@ -71,6 +79,38 @@ def teach(
     vectors = vectors @ torch.block_diag(*turns)[: vectors.shape[1]].to(device)  # type: ignore[no-untyped-call]
     vectors = vectors / vectors.square().mean().sqrt().clamp(min=1e-12)
     return Placed(places, vectors.half().cpu().numpy())
+
+
+@torch.no_grad()
+def restore(pupil: LocationEncoder, taught: Placed, *, seed: int = 0) -> None:
+    """Give the vectors of a pupil the teacher's natural spectrum, component by component, by a map of its last layer.
+
+    Squared error shrinks what is hard to learn, and FLATTER has raised what is small; a ridge on standardised columns
+    takes the variance of a direction for how much it is worth, and with a tail that is too low or too high its
+    leave-one-out finds the wrong penalty. The columns are turned at random again, of mean 0 and mean square 1; where
+    vectors may be cut that must not be, and nothing is restored.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    some = torch.randperm(len(taught), generator=draw)[:FITTED_ON]
+    points = torch.as_tensor(taught.lonlat)[some]
+    device = next(pupil.eval().parameters()).device
+    own = torch.cat([pupil(points[i : i + CHUNK].to(device)) for i in range(0, len(points), CHUNK)])
+    known = torch.as_tensor(taught.features)[some].float()
+    natural = spectrum(known)[0].to(device) ** (1 / (1 - FLATTER))
+    deviations, axes = spectrum(own)
+    lift = natural / natural[0] / (deviations / deviations[0]).clamp(min=1e-9)
+    scaled_axes = axes * (lift.clamp(max=MOST_LIFTED) / deviations[0]).float()
+    turn = torch.linalg.qr(torch.randn(pupil.dim, pupil.dim, generator=draw)).Q.to(device)
+    matrix = scaled_axes @ turn
+    matrix = matrix / ((own - own.mean(dim=0)) @ matrix).square().mean().sqrt().clamp(min=1e-12)
+    pupil.transform(matrix, -own.mean(dim=0) @ matrix)
+
+
+def spectrum(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Deviations (d,) of all principal components of (n, d) rows, from the largest, and their directions (d, d)."""
+    mean, axes = leading(values, values.shape[1])
+    deviations = ((values - mean) @ axes).square().mean(dim=0).sqrt()
+    return deviations.clamp(min=1e-12), axes
 
 
 def field(name: str, rows: Placed, places: Points, neighbours: int) -> NDArray[np.float32]:

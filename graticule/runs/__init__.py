@@ -146,6 +146,7 @@ def _schedule(settings: Settings, run: Assembled) -> Schedule:
 
 
 def _finish(folder: Path, run: Assembled, about: dict[str, Any]) -> None:
+    run.finish()
     run.keep_beside(folder)
     kept = {n: t for n, t in run.learner.state_dict().items() if n.startswith(run.kept)}
     save_tensors(folder / "model.safetensors", kept)

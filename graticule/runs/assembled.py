@@ -25,6 +25,7 @@ class Assembled:
     phases: list[Phase]
     about: dict[str, Any]  # for run.json: how to rebuild what is kept
     kept: tuple[str, ...]  # beginnings of the names of parameters that the finished run keeps
+    finish: Callable[[], None] = lambda: None  # the last touch, when training is over
     keep_beside: Callable[[Path], object] = lambda folder: None  # writes what else it needs into its folder
 
 

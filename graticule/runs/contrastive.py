@@ -6,6 +6,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from graticule.errors import DataError, GraticuleError, SettingError, unknown
 from graticule.files import digest_json
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.features import cached_features, raw_features, resemblance_km
-from graticule.learners.teacher import TEACHER, teach
+from graticule.learners.teacher import TEACHER, restore, teach
 from graticule.parts import Parts
 from graticule.recipes import recipe
 from graticule.runs.assembled import Assembled, device
@@ -61,7 +62,12 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
         "fitted_km": fitted_km,
         "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
     }
-    return Assembled(learner, sources, phases, about, kept=("location.", "shared.", "towers."))
+    last = (
+        {"finish": partial(restore, location, sources[TEACHER], seed=settings.seed)}
+        if name == "distil" and not settings.prefixes
+        else {}
+    )
+    return Assembled(learner, sources, phases, about, **last, kept=("location.", "shared.", "towers."))
 
 
 def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:

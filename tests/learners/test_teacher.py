@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from graticule.encoders.location import location_encoder
 from graticule.errors import DataError, SettingError
 from graticule.geo.coords import great_circle_km, uniform_places, unit_sphere
 from graticule.geo.placed import Placed
 from graticule.learners import teacher
-from graticule.learners.teacher import block, field, principal, teach
+from graticule.learners.teacher import FLATTER, block, field, principal, restore, spectrum, teach
 
 
 def rows(n=60, width=3, seed=0):
@@ -191,3 +192,36 @@ def test_what_a_teacher_cannot_use_is_refused():
         field("image", Placed(places, np.zeros((10, 3, 4, 4))), places, 1)
     with pytest.raises(DataError, match="'a' has 0 rows"):
         field("a", Placed(np.empty((0, 2)), np.empty((0, 3))), places, 1)
+
+
+def test_a_modality_of_which_several_rows_speak_weighs_less(monkeypatch):
+    joined = []
+
+    def kept(values, count):
+        if values.shape[1] > 100:  # the blocks side by side, and the cosines of each
+            joined.append(values)
+        return original(values, count)
+
+    original = teacher.leading
+    monkeypatch.setattr(teacher, "leading", kept)
+    teach({"a": rows(), "b": rows(seed=1)}, uniform_places(400, seed=3), {"b": 4}, dim=6)
+    a, b = joined[-1].chunk(2, dim=1)
+    assert b.square().sum() == pytest.approx(float(a.square().sum()) / 4, rel=1e-3)
+
+
+def test_a_pupil_gets_the_natural_spectrum_back_and_says_the_same():
+    places = uniform_places(4000, seed=3)
+    taught = teach({"a": rows(300)}, places, {}, dim=6)
+    for body in ("mlp", "capsules", "siren"):
+        pupil = location_encoder("harmonics", max_degree=2, body=body, width=32, depth=1, dim=6, low_frequency=1)
+        before = pupil(torch.from_numpy(places)).detach()
+        restore(pupil, taught)
+        after = pupil(torch.from_numpy(places)).detach()
+        natural = spectrum(torch.from_numpy(taught.features).float())[0] ** (1 / (1 - FLATTER))
+        found = spectrum(after)[0]
+        torch.testing.assert_close(found / found[0], natural / natural[0], atol=2e-3, rtol=2e-2)
+        assert after.square().mean().item() == pytest.approx(1, abs=1e-3)
+        assert after.mean(dim=0).abs().max() < 1e-3
+        columns = torch.cat([before, torch.ones(len(before), 1)], dim=1)
+        rest = after - columns @ torch.linalg.lstsq(columns, after).solution
+        assert rest.square().mean() < 1e-6
