@@ -46,7 +46,10 @@ ENCODER = {
 }
 TRUNKS = {"trunk.day": "statistics:3+9", "trunk.detail": "statistics:5+17", "trunk.night": "statistics:5+17"}
 BEFORE = {"steps": 400, "batch_size": 2048, "learning_rate": 2e-3, "distil": 1.0}
-AFTER = {"steps": 100, "batch_size": 512, "learning_rate": 5e-4, "distil": 1.0, "contrast": 0.1, "shared": 128}
+AFTER = {
+    "steps": 80, "batch_size": 512, "learning_rate": 5e-4, "distil": 1.0, "contrast": 0.1, "shared": 128,
+    "soft_km": 300.0,
+}  # fmt: skip
 ALONE = {"steps": 400, "batch_size": 512, "learning_rate": 2e-3, "distil": 0.0}  # not taught before
 ARCHITECTURES: dict[str, dict[str, Any]] = {"imagebind": {}, "cyclic": {"every": 20}, "melt": {}}
 ALL = ("words", "day", "night")
@@ -106,7 +109,7 @@ def settings(run: Planned, places: Path) -> dict[str, Any]:
     chosen |= ARCHITECTURES.get(run.recipe, {})
     chosen |= AFTER if run.start else ENCODER | BEFORE
     chosen |= {key: v for key, v in run.change.items() if not (run.start and key.startswith("location"))}
-    if chosen["distil"]:
+    if chosen.get("distil"):
         chosen = {"teacher_places": str(places)} | ({"neighbours.text": 32} if "text" in modalities else {}) | chosen
     if run.recipe == "cyclic":  # as many steps of each modality
         chosen["steps"] *= len(modalities)

@@ -48,7 +48,7 @@ TAUGHT = {
 TIED = {
     "modalities": "text,day",
     "trunk.day": TRUNKS["trunk.day"],
-    "steps": 1200,
+    "steps": 2400,
     "batch_size": 1024,
     "learning_rate": 2e-3,
     "freeze_location": True,

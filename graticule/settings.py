@@ -50,7 +50,7 @@ class Settings:
     symmetric: bool | None = None  # None: imagebind and cyclic yes, melt no (a row finds its place)
     contrast: float = 1.0  # weight of the contrastive loss
     regression: float = 0.0  # weight of regressing the towers' features from the location vector
-    distil: float = 0.0  # weight of regressing the teacher's vectors: all modalities in closed form
+    distil: float = 0.0  # weight of a teacher's vectors: all modalities in closed form, or those of the run `start`
     neighbours: dict[str, int] = field(default_factory=dict)  # neighbours.text=32: rows that speak for a place to it
     teacher_places: str = ""  # a table of places at which it speaks; without one the places of all rows
     prefixes: str = ""  # comma-separated lengths at which a vector may be cut, 16,32,64,128; the whole one always may

@@ -71,13 +71,18 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
 
 
 def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
-    """The teacher's vectors at the places asked for, or at those of all rows; from the file `kept` if it has them."""
+    """The teacher's vectors at the places asked for, or at those of all rows; from the file `kept` if it has them.
+
+    The teacher of a run that goes on from another is that other run: what it knew is not forgotten (Li & Hoiem 2016).
+    """
     for name in settings.neighbours:
         if name not in sources:
             raise unknown("modality in neighbours.NAME", name, sources)
     asked = [table_places(settings.teacher_places)] if settings.teacher_places else [r.lonlat for r in sources.values()]
     places = np.unique(np.concatenate(asked), axis=0)
     prefixes = prefix_lengths(settings.prefixes, settings.dim)
+    if settings.start:
+        return Placed(places, load(settings.start).embed_points(places).astype(np.float16))
     told = digest_json([settings.neighbours, settings.dim, settings.seed, prefixes])
     state = hashlib.blake2b(f"{told} {list(sources)}".encode() + places.tobytes(), digest_size=16)
     for rows in sources.values():
