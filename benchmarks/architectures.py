@@ -98,10 +98,10 @@ def published() -> dict[str, Model]:
 
 
 def gather(data: Path, runs: Path, workers: int) -> tuple[Report, dict[str, list[float]]]:
-    """Scores of the baselines, the runs, the model inside and GeoCLIP's released weights; seconds of training."""
+    """Scores of the baselines, the runs and GeoCLIP's released weights; seconds of training."""
     tasks = load_tasks(data / "tasks", (*MAIN, *EXTRA))
     finished = models(runs)
-    others = {"the model inside": load(), **published()}
+    others = published()
     seconds: dict[str, list[float]] = {}
     for name, model in finished.items():
         seconds.setdefault(name.split(" #")[0], []).append(model.about["seconds"])

@@ -3,9 +3,10 @@
     python -m benchmarks.taught DATA RUNS [--workers 2]
 
 Trains three seeds: the location encoder learns the teacher's vectors, then it stands still and a tower a modality is
-tied to it. Scores them, the model inside, GeoCLIP's weights where the package `geoclip` is installed (--no-deps), and
-the baselines, by ridge under random folds and 10-degree blocks; with and without the three tasks that night lights or
-bathymetry give away. Finished runs are kept in RUNS. Writes benchmarks/taught.md.
+tied to it; seed 0 is the model inside (`benchmarks.train_model`). Scores them, GeoCLIP's weights where the package
+`geoclip` is installed (--no-deps), and the baselines, by ridge under random folds and 10-degree blocks; with and
+without the three tasks that night lights or bathymetry give away. Finished runs are kept in RUNS. Writes
+benchmarks/taught.md.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def main() -> None:
         return train_one(asked.runs, asked.seed)
     train_all(asked.data, asked.runs, asked.workers)
     models = {f"{NAME} #{seed}": load(asked.runs / f"tied-{seed}") for seed in SEEDS}
-    everything = models | {"the model inside": load()} | published()
+    everything = models | published()
     tasks = load_tasks(asked.data / "tasks", (*MAIN, *EXTRA))
     report = evaluate(
         {name: model.embed_points for name, model in everything.items()}, tasks, cache=asked.runs / "answers",
@@ -160,7 +161,6 @@ def label_free(models: Mapping[str, Model]) -> str:
 def by_task(report: Report) -> str:
     """Random and blocks of every task for the taught model, seeds averaged, and the strongest of the others."""
     names = [
-        "the model inside",
         "kNN-5",
         "IDW-20",
         "kriging",
@@ -184,7 +184,7 @@ def by_task(report: Report) -> str:
 LABEL_FREE = """10,000 places on land, and one at a normal distance of 20 km each way beside each of them. Semivariance
 is a share of the total variance; intrinsic dimension by TwoNN; one thread beside other work.
 """
-NOTE = """# Taught: day, night and words in closed form, then one encoder
+NOTE = """# Taught: day, night and words in closed form, then one encoder (seed 0 is the model inside)
 
 `python -m benchmarks.taught DATA RUNS` (ten minutes a seed on one core, a quarter of an hour to read the texts)
 

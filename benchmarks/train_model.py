@@ -23,10 +23,7 @@ PLACES_OF_FILES = ("start", "teacher_places")  # settings that hold paths
 
 
 def release(run: Path, to: Path, name: str, beside: Sequence[str] = ()) -> None:
-    """Copy a finished run into the package: weights in float16, no folder of this machine; files `beside` stay so.
-
-    Where it started from another run, `started_from` says how that was trained.
-    """
+    """Copy a finished run into the package: weights in float16, no folder of this machine; files `beside` stay so."""
     about = read_json(run / "run.json")
     tensors, _ = load_tensors(run / "model.safetensors")
     small = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
@@ -34,10 +31,8 @@ def release(run: Path, to: Path, name: str, beside: Sequence[str] = ()) -> None:
     save_tensors(to / "model.safetensors", small)
     for file in beside:
         shutil.copyfile(run / file, to / file)
-    if start := about["settings"].get("start"):
-        before = read_json(Path(start) / "run.json")
-        kept = ("recipe", "settings", "seconds", "rows_trained")
-        about["started_from"] = without_folders({key: before[key] for key in kept})
+    if "started_from" in about:
+        about["started_from"] = without_folders(about["started_from"])
     write_json(
         to / "run.json", without_folders(about) | {"name": name, "weights": digest_file(to / "model.safetensors")}
     )
@@ -46,8 +41,8 @@ def release(run: Path, to: Path, name: str, beside: Sequence[str] = ()) -> None:
 def without_folders(about: dict) -> dict:
     """The same with no folder of the data, and of every other path the last name alone."""
     settings = {key: Path(v).name if key in PLACES_OF_FILES else v for key, v in about["settings"].items()}
-    data = {name: {k: v for k, v in entry.items() if k != "folder"} for name, entry in about.get("data", {}).items()}
-    return about | {"settings": settings} | ({"data": data} if data else {})
+    data = {name: {k: v for k, v in entry.items() if k != "folder"} for name, entry in about["data"].items()}
+    return about | {"settings": settings, "data": data}
 
 
 def main() -> None:

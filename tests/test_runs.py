@@ -221,7 +221,20 @@ def test_a_run_goes_on_from_a_taught_encoder_and_leaves_it_alone_when_frozen(dat
         taught.embed_contents("text", ["a"])
     tied = train("cyclic", data, to=tmp_path / "tied", **OPTIONS, start=str(taught.folder), freeze_location=True)
     assert tied.modalities == ["image", "text"]
+    assert tied.about["started_from"]["recipe"] == "distil"
+    assert tied.about["started_from"]["data"] == taught.about["data"]
     assert np.array_equal(tied.embed(lon=[3, 9], lat=[4, 8]), taught.embed(lon=[3, 9], lat=[4, 8]))
+
+
+def test_a_run_that_goes_on_from_another_can_keep_to_what_that_one_knew(data, tmp_path, monkeypatch):
+    taught = train("distil", data, to=tmp_path / "taught", **OPTIONS)
+    monkeypatch.setattr("graticule.runs.contrastive.teach", None)  # no teacher is made
+    options = OPTIONS | {"start": str(taught.folder), "steps": 60, "learning_rate": 0.02}
+    free, kept = (train("melt", data, to=tmp_path / str(w), **options, distil=w) for w in (0.0, 100.0))
+    places = uniform_places(200, seed=4)
+    known = taught.embed_points(places)
+    moved = [np.square(run.embed_points(places) - known).mean() for run in (free, kept)]
+    assert 0 < moved[1] < moved[0] / 3
 
 
 def test_places_are_compared_in_the_shared_space(data, tmp_path):

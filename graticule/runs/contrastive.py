@@ -62,6 +62,9 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
         "fitted_km": fitted_km,
         "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
     }
+    if settings.start:
+        before = load(settings.start).about
+        about["started_from"] = {key: before[key] for key in ("recipe", "settings", "data", "seconds", "rows_trained")}
     last = (
         {"finish": partial(restore, location, sources[TEACHER], seed=settings.seed)}
         if name == "distil" and not settings.prefixes

@@ -17,7 +17,8 @@ def model_map(model: Model, out: Path, questions: Mapping[str, Vectors] | None =
     `nearest.question` gives.
     """
     places = world_lattice()
-    licences = "; ".join(f"{name}: {entry['licence']}" for name, entry in model.about["data"].items())
+    data = model.about.get("started_from", {}).get("data", {}) | model.about["data"]
+    licences = "; ".join(f"{name}: {entry['licence']}" for name, entry in data.items())
     about = f"Recipe {model.about['recipe']}, {model.dim} dimensions. Trained on {licences}."
     return write_map(
         out,
