@@ -122,9 +122,11 @@ Words: 45,886 texts (Wikipedia 2014, Wikivoyage). Day: twelve months of Blue Mar
 1.2 km over 40 km, which shows bathymetry (`ocean_depth` is no fair test of it). Night: Black Marble over 80 km
 (`mosaiks_nightlights`, and to a part `mosaiks_population`, are no fair tests of it). Frozen 256-d vectors, ridge,
 random folds and 10-degree blocks, at most 6,000 rows a task, R2 clipped at 0 or accuracy; means over the 16 main tasks;
-R and B are means over main and extra, regressions and classes. Three seeds, ± half their range. No label of these tasks
-is used in pretraining; everything was chosen on the ten extra tasks. p: sign flips of the 10-degree cells, seeds
-averaged, adjusted for six comparisons. Every run has the same places for its teacher, whatever modalities it has.
+R and B are means over main and extra, regressions and classes. As many seeds as the last column says, ± half their
+range. No label of these tasks is used in pretraining; everything was chosen on the ten extra tasks. p: sign flips of
+the 10-degree cells, seeds averaged, adjusted for six comparisons. Every location encoder first learns the teacher of
+its modalities (`distil`, the first table: no contrast), at the same places whatever modalities it has; the
+architectures go on from it, with what it knew beside the contrast; their seconds, on one core, come on top of its.
 
 Settings: {settings}.
 """
