@@ -1,6 +1,6 @@
 """Do more modalities help? Words, day and night, alone and together, in three architectures; and what makes them help.
 
-    python -m benchmarks.plateau DATA RUNS [--workers 2]
+    python -m benchmarks.plateau DATA RUNS [--workers 2] [--seeds 0 1 2]
 
 Three groups of modalities (words: `text`; day: `day` and `detail`; night: `night`) in seven combinations, three
 architectures and three seeds, and runs with one thing turned off, all on the same places and location encoder. The
@@ -185,18 +185,23 @@ def main() -> None:
     parser = running.parser("data", "runs")
     parser.add_argument("--one")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--no-table", action="store_true", help="train and score only")
+    parser.add_argument("--no-training", action="store_true", help="only the table of what is there")
     asked = parser.parse_args()
     if asked.one:
         return train_one(asked.data, asked.runs, asked.one, asked.seed)
     if not (asked.runs / "places.parquet").exists():
         prepare_places(asked.data, asked.runs)
-    jobs = [(name, seed) for last in (False, True) for seed in SEEDS for name in runs() if is_control(name) == last]
+    jobs = [
+        (name, seed) for last in (False, True) for seed in asked.seeds for name in runs() if is_control(name) == last
+    ]
     jobs = [job for job in jobs if not (asked.runs / folder_of(*job) / "scores.npz").exists()]
     arguments = [["--one", name, "--seed", str(seed), str(asked.data), str(asked.runs)] for name, seed in jobs]
-    side_by_side("benchmarks.plateau", arguments, asked.workers)
+    if not asked.no_training:
+        side_by_side("benchmarks.plateau", arguments, asked.workers)
     if not asked.no_table:
-        files = {name: [asked.runs / folder_of(name, seed) / "scores.npz" for seed in SEEDS] for name in runs()}
+        files = {name: [asked.runs / folder_of(name, seed) / "scores.npz" for seed in asked.seeds] for name in runs()}
         settings_told = json.dumps({"encoder": ENCODER, "taught": BEFORE, "then": AFTER, "not taught": ALONE})
         text, rows = plateau_table.table(files, list(ARCHITECTURES), list(CONTROLS), settings_told)
         Path("docs/results/plateau.md").write_text(text)

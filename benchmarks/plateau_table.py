@@ -70,9 +70,10 @@ def table(
         names = [name for name in runs if name.startswith(f"{recipe}, ") and name.count(", ") == 1]
         text += f"\n## {recipe}\n\n" + scores({name.split(", ")[1]: runs[name] for name in names})
     text += "\n## Do all three beat the best part of them?\n\n" + beaten(runs, architectures)
-    text += "\n## One thing turned off\n\nAll three groups.\n\n"
-    labels = [f"{a}, {ALL}, {c}" for a in architectures for c in controls]
-    text += scores({label.replace(f"{ALL}, ", ""): runs[label] for label in labels if label in runs})
+    labels = [label for a in architectures for c in controls if (label := f"{a}, {ALL}, {c}") in runs]
+    if labels:
+        text += "\n## One thing turned off\n\nAll three groups.\n\n"
+        text += scores({label.replace(f"{ALL}, ", ""): runs[label] for label in labels})
     rows = [
         {"run": name, "seed": seed, "task": task, "split": split, "score": round(float(run.scores[seed, i, k]), 5)}
         for name, run in runs.items()
@@ -87,7 +88,7 @@ def scores(runs: Mapping[str, Scored]) -> str:
     """Means over the main tasks, R and B, with half the range over seeds."""
 
     def cell(values: NDArray[np.float64]) -> str:
-        return f"{values.mean():.3f} ± {np.ptp(values) / 2:.3f}"
+        return f"{values.mean():.3f}" + (f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else "")
 
     header = ["", "main random", "main blocks", "R", "B", "seconds", "seeds"]
     return markdown(
