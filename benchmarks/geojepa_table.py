@@ -25,7 +25,8 @@ the other entity tasks are classes: macro-F1. A score is the mean over seeds, th
 and 500 entities of a city. An image is a window of 20 km of Blue Marble, 16 pixels wide: a context, no aerial image.
 Of an entity, a run of GeoJEPA gives its own vector alone, and a pool its own row beside its region, or, where the name
 says so, alone. Shuffled images are those of other tiles of the same city, for probe and test. The model inside the
-package learned from Europe: its means are over the cities of the rest alone, its differences are paired.
+package learned from Europe: its means are over the cities of the rest alone, its differences are paired. The location
+model saw night lights, day and words of all cities, at 20 km and coarser: night light is no fair test of it.
 
 """
 
