@@ -96,11 +96,6 @@ def runs() -> dict[str, Planned]:
     return first | then
 
 
-def is_control(name: str) -> bool:
-    """Whether a run has one thing turned off."""
-    return name.count(", ") > 1
-
-
 def settings(run: Planned, places: Path) -> dict[str, Any]:
     """All settings of a run but its seed and the folder where it starts."""
     modalities = [name for group in run.groups for name in GROUPS[group]]
@@ -193,9 +188,8 @@ def main() -> None:
         return train_one(asked.data, asked.runs, asked.one, asked.seed)
     if not (asked.runs / "places.parquet").exists():
         prepare_places(asked.data, asked.runs)
-    jobs = [
-        (name, seed) for last in (False, True) for seed in asked.seeds for name in runs() if is_control(name) == last
-    ]
+    jobs = [(name, seed) for seed in asked.seeds for name in runs()]
+    jobs.sort(key=lambda job: bool(runs()[job[0]].change))  # runs with one thing turned off come last
     jobs = [job for job in jobs if not (asked.runs / folder_of(*job) / "scores.npz").exists()]
     arguments = [["--one", name, "--seed", str(seed), str(asked.data), str(asked.runs)] for name, seed in jobs]
     if not asked.no_training:

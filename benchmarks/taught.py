@@ -36,8 +36,9 @@ from graticule.runs import train
 
 NAME = "taught"
 SEEDS = (0, 1, 2)
-COMMON = {**ENCODER, **TRUNKS, "threads": 1}
 TAUGHT = {
+    **ENCODER,
+    **TRUNKS,
     "location.levels": 14,
     "location.finest": 640,
     "location.log2_entries": 15,
@@ -72,7 +73,7 @@ PARTS = {
 def train_one(runs: Path, seed: int) -> None:
     """The teacher's pupil, and the towers tied to it."""
     taught, places = runs / f"taught-{seed}", str(runs / "places.parquet")
-    train("distil", runs / "groups", to=taught, seed=seed, teacher_places=places, **COMMON, **TAUGHT)
+    train("distil", runs / "groups", to=taught, seed=seed, teacher_places=places, threads=1, **TAUGHT)
     train("cyclic", runs / "groups", to=runs / f"tied-{seed}", seed=seed, start=str(taught), threads=1, **TIED)
 
 

@@ -17,6 +17,7 @@ import torch
 from benchmarks import running, taught
 from graticule.embed import INSIDE
 from graticule.files import digest_file, read_json, write_json
+from graticule.runs import without_folders
 from graticule.tensors import load_tensors, save_tensors
 
 PLACES_OF_FILES = ("start", "teacher_places")  # settings that hold paths
@@ -32,17 +33,14 @@ def release(run: Path, to: Path, name: str, beside: Sequence[str] = ()) -> None:
     for file in beside:
         shutil.copyfile(run / file, to / file)
     if "started_from" in about:
-        about["started_from"] = without_folders(about["started_from"])
-    write_json(
-        to / "run.json", without_folders(about) | {"name": name, "weights": digest_file(to / "model.safetensors")}
-    )
+        about["started_from"] = of_no_machine(about["started_from"])
+    write_json(to / "run.json", of_no_machine(about) | {"name": name, "weights": digest_file(to / "model.safetensors")})
 
 
-def without_folders(about: dict) -> dict:
+def of_no_machine(about: dict) -> dict:
     """The same with no folder of the data, and of every other path the last name alone."""
     settings = {key: Path(v).name if key in PLACES_OF_FILES else v for key, v in about["settings"].items()}
-    data = {name: {k: v for k, v in entry.items() if k != "folder"} for name, entry in about["data"].items()}
-    return about | {"settings": settings, "data": data}
+    return about | {"settings": settings, "data": without_folders(about["data"])}
 
 
 def main() -> None:

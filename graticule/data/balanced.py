@@ -6,13 +6,12 @@ again in the next draw. No row is twice in one draw.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.data.loader import EpochSampler, demand_rows
+from graticule.data.loader import EpochSampler, demand_rows, draws
 from graticule.errors import SettingError, unknown
 from graticule.geo.cells import equal_area_cells
 from graticule.geo.coords import Points
@@ -65,7 +64,7 @@ class DensitySampler:
 
     def draw(self, number: int) -> NDArray[np.int64]:
         """(size,) row numbers of the draw with this number."""
-        rng = _random(self.name, self.seed, number)
+        rng = draws(self.name, self.seed, number)
         return rng.choice(len(self.shares), self.size, replace=False, p=self.shares)
 
 
@@ -88,12 +87,8 @@ class StratifiedSampler:
 
     def draw(self, number: int) -> NDArray[np.int64]:
         """(size,) row numbers of the draw with this number."""
-        order = _random(self.name, self.seed, number).permutation(len(self.cells))
+        order = draws(self.name, self.seed, number).permutation(len(self.cells))
         by_cell = order[np.argsort(self.cells[order], kind="stable")]
         turn = np.empty_like(order)  # 0 for the first row of a cell, 1 for its second
         turn[by_cell] = np.arange(len(order)) - np.concatenate([[0], self.ends])[self.cells[by_cell]]
         return order[np.argsort(turn[order], kind="stable")[: self.size]]
-
-
-def _random(name: str, seed: int, number: int) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(name.encode()), number])

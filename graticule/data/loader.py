@@ -37,7 +37,7 @@ class EpochSampler:
         """(size,) row numbers of the draw with this number."""
         epoch, place = divmod(number, self.draws_per_epoch)
         if self._shuffle is None or self._shuffle[0] != epoch:
-            rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), epoch])
+            rng = draws(self.name, self.seed, epoch)
             self._shuffle = (epoch, rng.permutation(self.rows))
         return self._shuffle[1][place * self.size : (place + 1) * self.size]
 
@@ -69,13 +69,18 @@ class TokenSampler:
         """Row numbers of the draw with this number."""
         epoch, place = divmod(number, self.draws_per_epoch)
         if self._shuffle is None or self._shuffle[0] != epoch:
-            rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), epoch])
+            rng = draws(self.name, self.seed, epoch)
             order = rng.permutation(len(self.lengths))
             ends = np.cumsum(self.lengths[order])
             middles = (ends - self.lengths[order] / 2) / max(1, ends[-1])
             cuts = np.searchsorted(middles, np.arange(1, self.draws_per_epoch) / self.draws_per_epoch)
             self._shuffle = (epoch, np.split(order, cuts))
         return self._shuffle[1][place]
+
+
+def draws(name: str, seed: int, number: int) -> np.random.Generator:
+    """The random numbers of an epoch or a draw of a modality: a function of name, seed and number alone."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), number])
 
 
 def demand_rows(name: str, rows: int, size: int) -> int:

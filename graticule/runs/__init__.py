@@ -129,14 +129,14 @@ def _difference(there: Any, here: Any) -> str:
 
 
 def _same(there: Any, here: Any) -> bool:
-    return digest_json(_without_folders(there)) == digest_json(_without_folders(here))
+    return digest_json(without_folders(there)) == digest_json(without_folders(here))
 
 
-def _without_folders(value: Any) -> Any:
+def without_folders(value: Any) -> Any:
     """The same without the folders of data, which may move."""
     if not isinstance(value, Mapping):
         return value
-    return {k: _without_folders(v) for k, v in value.items() if k != "folder"}
+    return {k: without_folders(v) for k, v in value.items() if k != "folder"}
 
 
 def _schedule(settings: Settings, run: Assembled) -> Schedule:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from graticule.data.batches import table_places
 from graticule.data.loader import colocate, without_neighbours
 from graticule.data.store import Table
+from graticule.embed import Model
 from graticule.embed import load as load
 from graticule.encoders.location import LocationEncoder, location_encoder
 from graticule.encoders.towers import Tower, tower, trunk
@@ -40,7 +42,8 @@ OPTION = {"statistics": "boxes"}  # what stands behind the colon of a trunk, if 
 def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder: Path) -> Assembled:
     """The learner of a contrastive recipe with its sources and phases; a teacher's vectors wait in the run's folder."""
     sources, trunks = _sources(tables, settings)
-    location = _location(settings)
+    start = load(settings.start) if settings.start else None
+    location = deepcopy(start.location).requires_grad_(True).train() if start else _location(settings)
     towers = _towers(sources, settings, settings.shared or location.dim)
     fitted_km: dict[str, float] = {}
 
@@ -54,7 +57,7 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
     if any(phase.paired for phase in phases):
         sources = colocate(sources, within_km=settings.within_km)
     if settings.distil:
-        sources[TEACHER] = _teacher(sources, settings, folder / TEACHER_FILE)
+        sources[TEACHER] = _teacher(sources, settings, folder / TEACHER_FILE, start)
     about = {
         "location": location.config,
         "shared": settings.shared if learner.towers else 0,
@@ -62,9 +65,10 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
         "fitted_km": fitted_km,
         "towers": {n: {"tower": t.config, "trunk": trunks[n]} for n, t in towers.items() if n in learner.towers},
     }
-    if settings.start:
-        before = load(settings.start).about
-        about["started_from"] = {key: before[key] for key in ("recipe", "settings", "data", "seconds", "rows_trained")}
+    if start:
+        about["started_from"] = {
+            key: start.about[key] for key in ("recipe", "settings", "data", "seconds", "rows_trained")
+        }
     last = (
         {"finish": partial(restore, location, sources[TEACHER], seed=settings.seed)}
         if name == "distil" and not settings.prefixes
@@ -73,7 +77,7 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
     return Assembled(learner, sources, phases, about, **last, kept=("location.", "shared.", "towers."))
 
 
-def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
+def _teacher(sources: Batch, settings: Settings, kept: Path, start: Model | None) -> Placed:
     """The teacher's vectors at the places asked for, or at those of all rows; from the file `kept` if it has them.
 
     The teacher of a run that goes on from another is that other run: what it knew is not forgotten (Li & Hoiem 2016).
@@ -83,9 +87,9 @@ def _teacher(sources: Batch, settings: Settings, kept: Path) -> Placed:
             raise unknown("modality in neighbours.NAME", name, sources)
     asked = [table_places(settings.teacher_places)] if settings.teacher_places else [r.lonlat for r in sources.values()]
     places = np.unique(np.concatenate(asked), axis=0)
+    if start:
+        return Placed(places, start.embed_points(places).astype(np.float16))
     prefixes = prefix_lengths(settings.prefixes, settings.dim)
-    if settings.start:
-        return Placed(places, load(settings.start).embed_points(places).astype(np.float16))
     told = digest_json([settings.neighbours, settings.dim, settings.seed, prefixes])
     state = hashlib.blake2b(f"{told} {list(sources)}".encode() + places.tobytes(), digest_size=16)
     for rows in sources.values():
@@ -139,8 +143,6 @@ def _trunk_config(name: str, kind: str, settings: Settings) -> dict[str, Any]:
 
 
 def _location(settings: Settings) -> LocationEncoder:
-    if settings.start:
-        return load(settings.start).location.requires_grad_(True).train()
     options = {"dim": settings.dim, "seed": settings.seed, **settings.location_options}
     try:
         return location_encoder(settings.location, **options)
