@@ -19,11 +19,13 @@ class Placed:
     lonlat     (n, 2) float64 degrees: numpy at rest, a tensor in training
     features   (n, ...) array or tensor, or Tokens
     ids        (n,) names, or None
+    whole      (N, 2) places of all rows of a batch, where these are the share that one process has of it; else None
     """
 
     lonlat: Any
     features: Any
     ids: NDArray[np.str_] | None = None
+    whole: Any = None
 
     def __post_init__(self) -> None:
         for what, rows in (("features", self.features), ("ids", self.ids)):
@@ -34,6 +36,11 @@ class Placed:
 
     def __len__(self) -> int:
         return len(self.lonlat)
+
+    @property
+    def everywhere(self) -> Any:
+        """Places of all rows of the batch, those of other processes too."""
+        return self.lonlat if self.whole is None else self.whole
 
     def take(self, rows: NDArray[np.int64]) -> Placed:
         """The rows with these numbers, in this order."""

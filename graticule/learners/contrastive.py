@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class ContrastiveLearner(Learner):
     the batch's places are spread, `consistency` how far they are from those of places up to `consistency_km` away
     (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of these lengths, as the
     objective may do.
+
+    Where processes learn together, each embeds its own rows, and the vectors of all are compared.
     """
 
     def __init__(
@@ -77,50 +80,78 @@ class ContrastiveLearner(Learner):
             if name in self.decoders:
                 tower = cast(Tower, self.towers[name])
                 target = tower.targets(batch[name].features)
-                part = feature_regression(self.decoders[name](location), target)
+                part = self._weighed(feature_regression(self.decoders[name](location), target), batch[name])
                 losses[f"regression/{name}"] = part
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            losses[TEACHER] = prefix_regression(self.location(rows.lonlat), rows.features.float(), self.prefixes)
+            with self._dropout_of(rows):
+                pupil = self.location(rows.lonlat)
+            losses[TEACHER] = self._weighed(prefix_regression(pupil, rows.features.float(), self.prefixes), rows)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
 
     def _pairs(self, batch: Batch) -> tuple[dict[str, Tensor], list[Pair]]:
-        """The location vectors of all rows, and their embeddings, each pair with the same places of no row."""
+        """The location vectors of the own rows, and the embeddings of all, each pair with the same places of no row."""
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self.location(rows.lonlat)
-            pairs.append(self._pair(name, rows, vectors[name]))
+            with self._dropout_of(rows):
+                vectors[name] = self.location(rows.lonlat)
+                pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
-        self._seen = torch.cat([rows.lonlat for rows in batch.values()]).detach()
+        self._seen = torch.cat([rows.everywhere for rows in batch.values()]).detach()
         drawn = [draw(self._seen) for draw in self.other_places]
         if not sum(map(len, drawn)):
             return vectors, pairs
         places = torch.cat(drawn)
-        others = self.shared(self.location(places))
+        own = self.together.share(len(places))
+        with self.together.drawing_for(own, len(places)):
+            others = self.together.gather(self.shared(self.location(places[own])), len(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
         modality = self.towers[name](rows.features)
         second = self.shared(self.location(rows.lonlat)) if self.second_view else None
-        return Pair(name, self.shared(location), modality, second, lonlat=rows.lonlat)
+        return Pair(
+            name,
+            self._of_all(self.shared(location), rows),
+            self._of_all(modality, rows),
+            None if second is None else self._of_all(second, rows),
+            lonlat=rows.everywhere,
+        )
+
+    def _of_all(self, vectors: Tensor, rows: Placed) -> Tensor:
+        return self.together.gather(vectors, len(rows.everywhere))
+
+    def _dropout_of(self, rows: Placed) -> AbstractContextManager[Any]:
+        return self.together.drawing_for(self.together.share(len(rows.everywhere)), len(rows.everywhere))
+
+    def _weighed(self, mean: Tensor, rows: Placed) -> Tensor:
+        return self.together.weighed(mean, len(rows), len(rows.everywhere))
 
     def _on_the_sphere(self, batch: Batch, locations: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         """The terms of the batch's own places beside the objective, with their weights."""
         terms: dict[str, tuple[float, Tensor]] = {}
         if not self.uniformity and not self.consistency:
             return terms
-        vectors = torch.cat(list(locations.values()))
         if self.uniformity:
-            terms["uniformity"] = self.uniformity, uniformity(vectors)
+            every = torch.cat([self._of_all(vectors, batch[name]) for name, vectors in locations.items()])
+            terms["uniformity"] = self.uniformity, uniformity(every)
         if self.consistency:
-            places = torch.cat([rows.lonlat for rows in batch.values()])
-            beside = self.location(displaced(places, 0, self.consistency_km))
-            terms["consistency"] = self.consistency, alignment(vectors, beside)
+            own = self.together.shares([len(rows.everywhere) for rows in batch.values()])
+            places = torch.cat([rows.everywhere for rows in batch.values()])
+            moved = displaced(places, 0, self.consistency_km)
+            with self.together.drawing_for(own, len(places)):
+                beside = self.location(moved[own.to(places.device)])
+            part = alignment(torch.cat(list(locations.values())), beside)
+            terms["consistency"] = self.consistency, self.together.weighed(part, len(own), len(places))
         return terms
+
+    def networks(self) -> list[nn.Module]:
+        """The location encoder and the towers that have weights."""
+        return [self.location, *(tower for tower in self.towers.values() if any(tower.parameters()))]
 
     def after_step(self, progress: float) -> None:
         """Let the queue of places, where there is one, remember the batch."""
