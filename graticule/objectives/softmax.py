@@ -45,7 +45,7 @@ class Pair(NamedTuple):
     @property
     def asked_rows(self) -> int:
         """How many these are."""
-        return self.asked.stop - self.asked.start
+        return len(range(self.asked.start, self.asked.stop))
 
     @property
     def not_asked(self) -> tuple[slice, slice]:
