@@ -23,7 +23,7 @@ class Exact(nn.Module):
         self.location, self.dim = location.double(), location.dim
 
     def forward(self, points):
-        return self.location.body(self.location.features(points))
+        return self.location.body(self.location.features(points).double())
 
 
 def learner(rows_at_once, dropout=0.0):
