@@ -36,7 +36,7 @@ class Targets(Protocol):
     """Targets of all rows, of which a block is made when it is needed."""
 
     def block(self, rows: slice, columns: slice) -> Target:
-        """The target of some rows among some candidates, row i's own being candidate i."""
+        """The target of some rows among some candidates, row i's own being candidate i; it may be overwritten."""
         ...
 
 
@@ -106,8 +106,8 @@ class _FindOwn(torch.autograd.Function):
                 found.there[which] = found.back[which] = values
             else:
                 target = targets.block(block.rows, block.columns)
-                found.add(block, target.weights * logits)
                 weights.add(block, target.weights)
+                found.add(block, target.weights.mul_(logits))
                 logits.masked_fill_(target.left_out, -math.inf)
             sums.add(block, logits if steep else logits.exp_())
         log_sums = [of if steep else of.log() for of in (sums.there, sums.back)]
@@ -140,7 +140,8 @@ class _FindOwn(torch.autograd.Function):
                 else:
                     pull = _shares(block, logits, gradient, *log_sums)
                 if target:
-                    pull -= target.weights * _both(block, gradient / there_weight, gradient / back_weight)
+                    shares = _both(block, gradient / there_weight, gradient / back_weight)
+                    pull -= target.weights.mul_(shares)
                 else:
                     which, values = own(block.rows, block.columns, pull)
                     values -= gradient[which] * (2 if back else 1)

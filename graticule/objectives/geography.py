@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from graticule.errors import SettingError, unknown
-from graticule.geo.coords import chord_km, unit_sphere
+from graticule.geo.coords import EARTH_RADIUS_KM, unit_sphere
 from graticule.objectives.blocks import Target, own
 
-ONE_PLACE = 4e-15  # squares of chords so short, half a metre, are rounding
+ONE_PLACE = 1e-15  # haversines so small, half a metre, are rounding
 FAR = 80.0  # exponents stop here: smaller weights are nothing, and exp is ten times slower where it underflows
-KERNELS: dict[str, Callable[[Tensor], Tensor]] = {  # of the distance over the scale
-    "gaussian": lambda r: torch.exp(-(r.square() / 2).clamp(max=FAR)),
-    "exponential": lambda r: torch.exp(-r.clamp(max=FAR)),
-    "ball": lambda r: (r <= 1).to(r.dtype),
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {  # of the distance over the scale, which they overwrite
+    "gaussian": lambda r: r.square_().mul_(-0.5).clamp_(min=-FAR).exp_(),
+    "exponential": lambda r: r.neg_().clamp_(min=-FAR).exp_(),
+    "ball": lambda r: r.le_(1),
 }
 
 
@@ -72,38 +72,51 @@ class Nearness:
         """
         places = unit_sphere(torch.cat([lonlat for _, lonlat in rows] + list(others)))
         soft, mask = (
-            torch.cat([places.new_full((len(lonlat), 1), radii[name], dtype=dtype) for name, lonlat in rows])
+            torch.cat([places.new_full((len(lonlat), 1), radii[name]) for name, lonlat in rows])
             for radii in (self.soft_km, self.mask_km)
         )
         for share in shares:
-            yield Near(places, soft, soft.clamp(min=1e-6) / share**self.coarse, mask, KERNELS[self.kernel])
+            scale = soft.clamp(min=1e-6) / share**self.coarse
+            yield Near(
+                places,
+                (2 * EARTH_RADIUS_KM / scale).to(dtype),
+                torch.sin((mask / (2 * EARTH_RADIUS_KM)).clamp(max=math.pi / 2)).square().where(mask > 0, -1.0),
+                (soft == 0) if (soft == 0).any() else None,
+                KERNELS[self.kernel],
+            )
 
 
 @dataclass(frozen=True)
 class Near:
     """Targets by distance of n rows among m places, the first n of which are their own: `blocks.Targets`.
 
-    `places` are (m, 3) points of the unit sphere; `soft_km`, the same widened for a prefix, and `mask_km` (n, 1).
+    `places` are (m, 3) points of the unit sphere. Of each row, (n, 1): the Earth's diameter over the scale of its
+    targets, the haversine below which places are left out, and whether its own place is the whole target, None for
+    nobody's.
     """
 
     places: Tensor
-    soft_km: Tensor
-    scale_km: Tensor
-    mask_km: Tensor
+    steepness: Tensor
+    masked: Tensor
+    alone: Tensor | None
     kernel: Callable[[Tensor], Tensor]
 
     def block(self, rows: slice, columns: slice) -> Target:
-        """The target of some rows among some places."""
-        km = _between_km(self.places[rows], self.places[columns], self.soft_km.dtype)
-        left_out = km < self.mask_km[rows]
-        weights = self.kernel(km / self.scale_km[rows]) * (self.soft_km[rows] > 0)
+        """The target of some rows among some places; distance over scale is 2 R asin(haversine^.5) / scale."""
+        haversine = _haversine(self.places[rows], self.places[columns])
+        left_out = haversine < self.masked[rows]
         own(rows, columns, left_out)[1].fill_(False)
+        distance = haversine.to(self.steepness.dtype).clamp_(0, 1).sqrt_().asin_().mul_(self.steepness[rows])
+        weights = self.kernel(distance).masked_fill_(left_out, 0)
+        if self.alone is not None:
+            weights.masked_fill_(self.alone[rows], 0)
         own(rows, columns, weights)[1].fill_(1)
-        return Target(weights.masked_fill_(left_out, 0), left_out)
+        return Target(weights, left_out)
 
 
-def _between_km(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """(n, m) great-circle km of (n, 3) and (m, 3) points of the unit sphere in float64; half a metre is 0."""
-    squared = torch.addmm(a.new_full((1, 1), 2 - ONE_PLACE), a, b.T, alpha=-2)  # of the chord: |a|^2 + |b|^2 - 2 a.b
-    km: Tensor = chord_km(squared.to(dtype).clamp_(min=0).sqrt_())
-    return km
+def _haversine(a: Tensor, b: Tensor) -> Tensor:
+    """(n, m) haversines (1 - a.b) / 2 of the angles between (n, 3) and (m, 3) points of the unit sphere, in float64.
+
+    Below 0 within half a metre, where rounding begins.
+    """
+    return torch.addmm(a.new_full((1, 1), 0.5 - ONE_PLACE), a, b.T, alpha=-0.5)

@@ -19,7 +19,7 @@ class Given:
         self.weights = weights.masked_fill(self.left_out, 0)
 
     def block(self, rows, columns):
-        return Target(self.weights[rows, columns], self.left_out[rows, columns])
+        return Target(self.weights[rows, columns].clone(), self.left_out[rows, columns])
 
 
 def vectors(n, m, dim=3, seed=0, scale=1.0):
