@@ -1,8 +1,8 @@
 """A softmax whose matrix of logits is never there as a whole: memory in proportion to its rows, not to their square.
 
 The matrix is walked over in blocks that stay in the processor's cache. In the forward pass a block adds to the sums of
-its rows and, for the way back, of its columns; in the backward pass its logits are computed again. Both ways share
-the matrix products and, but for very low temperatures, the exponentials.
+its rows and, for the way back, of its columns; in the backward pass its logits are computed again, unless the whole
+matrix is small. Both ways share the matrix products and, but for very low temperatures, the exponentials.
 
 find_own    losses of rows that should find their own columns
 Target      what each row of a block should find, and what is left out of its softmax
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 CACHED = 512, 1024  # rows and columns of a block on a processor: 2 MiB of float32
 BUSY = 8192, 8192  # on an accelerator
+KEPT = 2**24  # a matrix of so many numbers, 64 MiB of float32, is not computed again
 
 
 class Target(NamedTuple):
@@ -98,7 +100,9 @@ class _FindOwn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, asked: int, back: bool, targets: Targets | None) -> Tensor:
         steep = _longest(rows) * _longest(columns) > math.log(torch.finfo(rows.dtype).max) / 2  # e^z would overflow
+        small = len(rows) * len(columns) <= KEPT
         sums, found, weights = _Sums(rows, asked, logarithms=steep), _Sums(rows, asked), _Sums(rows, asked)
+        kept = []
         for block in _blocks(len(rows), len(columns), asked, back, rows.device):
             logits = rows[block.rows] @ columns[block.columns].T
             if targets is None:
@@ -109,39 +113,41 @@ class _FindOwn(torch.autograd.Function):
                 weights.add(block, target.weights)
                 found.add(block, target.weights.mul_(logits))
                 logits.masked_fill_(target.left_out, -math.inf)
-            sums.add(block, logits if steep else logits.exp_())
+            terms = logits if steep else logits.exp_()
+            sums.add(block, terms)
+            if small:
+                kept.append(terms)
         log_sums = [of if steep else of.log() for of in (sums.there, sums.back)]
         weight = [torch.ones_like(of) if targets is None else of for of in (weights.there, weights.back)]
-        ctx.save_for_backward(rows, columns, *log_sums, *weight)
+        ctx.save_for_backward(rows, columns, *log_sums, *weight, *kept)
         ctx.how = asked, back, targets, steep
-        there, behind = (
-            total - mean / w for total, mean, w in zip(log_sums, (found.there, found.back), weight, strict=True)
-        )
+        means = (found.there / weight[0], found.back / weight[1])
+        there, behind = (total - mean for total, mean in zip(log_sums, means, strict=True))
         return (there + behind) / 2 if back else there
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, *log_sums, there_weight, back_weight = ctx.saved_tensors
+        rows, columns, there, behind, there_weight, back_weight, *kept = ctx.saved_tensors
         asked, back, targets, steep = ctx.how
         gradient = gradient / 2 if back else gradient
+        rises = None if steep else [gradient * (-total).exp() for total in (there, behind)]
+        falls = [gradient / weight for weight in (there_weight, back_weight)]
         wanted = zip((rows, columns), ctx.needs_input_grad[:2], strict=True)
         of_rows, of_columns = (torch.zeros_like(of) if needed else None for of, needed in wanted)
-        rises = None if steep else [gradient * (-total).exp() for total in log_sums]
+        blocks = _blocks(len(rows), len(columns), asked, back, rows.device)
         with torch.autocast(rows.device.type, enabled=False):
-            for block in _blocks(len(rows), len(columns), asked, back, rows.device):
+            for block, terms in zip(blocks, kept or repeat(None), strict=False):
                 some, others = rows[block.rows], columns[block.columns]
-                logits = some @ others.T
                 target = targets and targets.block(block.rows, block.columns)
+                if terms is None:
+                    terms = some @ others.T
+                    if target:
+                        terms.masked_fill_(target.left_out, -math.inf)
+                    terms = terms if steep else terms.exp_()
+                pull = terms * _both(block, *rises) if rises else _shares(block, terms, gradient, there, behind)
                 if target:
-                    logits.masked_fill_(target.left_out, -math.inf)
-                if rises:
-                    pull = logits.exp_().mul_(_both(block, *rises))
-                else:
-                    pull = _shares(block, logits, gradient, *log_sums)
-                if target:
-                    shares = _both(block, gradient / there_weight, gradient / back_weight)
-                    pull -= target.weights.mul_(shares)
+                    pull -= target.weights.mul_(_both(block, *falls))
                 else:
                     which, values = own(block.rows, block.columns, pull)
                     values -= gradient[which] * (2 if back else 1)

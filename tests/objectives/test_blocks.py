@@ -28,8 +28,9 @@ def vectors(n, m, dim=3, seed=0, scale=1.0):
     return scale * rows, columns
 
 
-def small(monkeypatch, height, width):
+def small(monkeypatch, height, width, kept=0):
     monkeypatch.setattr(blocks, "CACHED", (height, width))
+    monkeypatch.setattr(blocks, "KEPT", kept)
 
 
 def naive(rows, columns, back, targets=None):
@@ -68,8 +69,9 @@ scales = pytest.mark.parametrize("scale", [1.0, 500.0], ids=["shallow", "steep"]
 @with_targets
 @sizes
 @scales
-def test_losses_and_gradients_equal_the_naive_loop(monkeypatch, n, m, back, soft, height, width, scale):
-    small(monkeypatch, height, width)
+@pytest.mark.parametrize("kept", [0, 1000], ids=["again", "kept"])
+def test_losses_and_gradients_equal_the_naive_loop(monkeypatch, n, m, back, soft, height, width, scale, kept):
+    small(monkeypatch, height, width, kept)
     rows, columns = (v.requires_grad_() for v in vectors(n, m, scale=scale))
     targets = Given(n, m) if soft else None
     expected = naive(rows, columns, back, targets)
@@ -145,6 +147,18 @@ def test_only_what_learns_gets_a_gradient():
     find_own(rows.requires_grad_(), columns, back=True).sum().backward()
     assert rows.grad is not None
     assert columns.grad is None
+
+
+@with_targets
+@scales
+@pytest.mark.parametrize("kept", [0, 1000], ids=["again", "kept"])
+def test_a_gradient_can_be_asked_for_again(monkeypatch, soft, scale, kept):
+    small(monkeypatch, 2, 3, kept)
+    rows, columns = (v.requires_grad_() for v in vectors(5, 7, scale=scale))
+    total = find_own(rows, columns, back=True, targets=Given(5, 7) if soft else None).sum()
+    first, second = (torch.autograd.grad(total, (rows, columns), retain_graph=True) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_half_precision_around_it_does_not_reach_in():
