@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from graticule.encoders.towers import Tower
 from graticule.geo.coords import fibonacci_lattice
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.base import Learner
+from graticule.learners.pieces import in_pieces
 from graticule.learners.places import PlaceQueue, RandomPlaces, RingPlaces, displaced
 from graticule.learners.teacher import TEACHER
 from graticule.objectives.hypersphere import alignment, uniformity
@@ -33,9 +33,9 @@ class ContrastiveLearner(Learner):
     them. With `contrast` 0 and no `regression` the towers do not learn. `uniformity` weighs how evenly the vectors of
     the batch's places are spread, `consistency` how far they are from those of places up to `consistency_km` away
     (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of these lengths, as the
-    objective may do.
+    objective may do. Encoders embed `rows_at_once` rows at a time (`learners.pieces`), 0 for all.
 
-    Where processes learn together, each embeds its own rows, and the vectors of all are compared.
+    Where processes learn together, each embeds its own rows and asks for their losses among the vectors of all.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class ContrastiveLearner(Learner):
         consistency_km: float = 5.0,
         prefixes: Sequence[int] = (),
         shared: int = 0,
+        rows_at_once: int = 0,
     ) -> None:
         super().__init__()
         self.location, self.towers, self.objective = location, nn.ModuleDict(towers), objective
@@ -63,6 +64,7 @@ class ContrastiveLearner(Learner):
         self.uniformity, self.consistency, self.consistency_km = uniformity, consistency, consistency_km
         targets = {name: tower.targets_dim for name, tower in towers.items()} if regression else {}
         self.decoders = nn.ModuleDict({name: nn.Linear(location.dim, dim) for name, dim in targets.items() if dim})
+        self.rows_at_once = rows_at_once
         self._seen: Tensor | None = None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -71,7 +73,7 @@ class ContrastiveLearner(Learner):
         own = {name: rows for name, rows in batch.items() if name != TEACHER}
         vectors, pairs = self._pairs(own)
         if pairs:
-            losses = self.objective(pairs)
+            losses = self.together.sums(self.objective(pairs))
             losses["loss"] = self.contrast * losses["loss"]
             for name, (weight, part) in self._on_the_sphere(own, vectors).items():
                 losses[name] = part
@@ -85,8 +87,7 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            with self._dropout_of(rows):
-                pupil = self.location(rows.lonlat)
+            pupil = self._embed(self.location, rows.lonlat, rows)
             losses[TEACHER] = self._weighed(prefix_regression(pupil, rows.features.float(), self.prefixes), rows)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
@@ -96,9 +97,8 @@ class ContrastiveLearner(Learner):
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            with self._dropout_of(rows):
-                vectors[name] = self.location(rows.lonlat)
-                pairs.append(self._pair(name, rows, vectors[name]))
+            vectors[name] = self._embed(self.location, rows.lonlat, rows)
+            pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
         self._seen = torch.cat([rows.everywhere for rows in batch.values()]).detach()
@@ -106,27 +106,37 @@ class ContrastiveLearner(Learner):
         if not sum(map(len, drawn)):
             return vectors, pairs
         places = torch.cat(drawn)
-        own = self.together.share(len(places))
-        with self.together.drawing_for(own, len(places)):
-            others = self.together.gather(self.shared(self.location(places[own])), len(places))
+        others = self.together.gather(self.shared(self._own_places(places)), len(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
-        modality = self.towers[name](rows.features)
-        second = self.shared(self.location(rows.lonlat)) if self.second_view else None
+        modality = self._embed(self.towers[name], rows.features, rows)
+        second = self.shared(self._embed(self.location, rows.lonlat, rows)) if self.second_view else None
         return Pair(
             name,
             self._of_all(self.shared(location), rows),
             self._of_all(modality, rows),
             None if second is None else self._of_all(second, rows),
             lonlat=rows.everywhere,
+            part=None if rows.whole is None else self.together.share(len(rows.everywhere)),
         )
+
+    def _embed(self, network: nn.Module, inputs: Tensor, rows: Placed) -> Tensor:
+        """What a network makes of the own rows of a modality."""
+        return self._among(network, inputs, self.together.share(len(rows.everywhere)), len(rows.everywhere))
+
+    def _own_places(self, places: Tensor) -> Tensor:
+        """The vectors of this process's share of places that all have."""
+        own = self.together.share(len(places))
+        return self._among(self.location, places[own], own, len(places))
+
+    def _among(self, network: nn.Module, inputs: Tensor, own: slice | Tensor, rows: int) -> Tensor:
+        drawing = self.together.own_draws() if self.rows_at_once else self.together.drawing_for(own, rows)
+        with drawing:
+            return in_pieces(network, inputs, self.rows_at_once)
 
     def _of_all(self, vectors: Tensor, rows: Placed) -> Tensor:
         return self.together.gather(vectors, len(rows.everywhere))
-
-    def _dropout_of(self, rows: Placed) -> AbstractContextManager[Any]:
-        return self.together.drawing_for(self.together.share(len(rows.everywhere)), len(rows.everywhere))
 
     def _weighed(self, mean: Tensor, rows: Placed) -> Tensor:
         return self.together.weighed(mean, len(rows), len(rows.everywhere))
@@ -140,18 +150,17 @@ class ContrastiveLearner(Learner):
             every = torch.cat([self._of_all(vectors, batch[name]) for name, vectors in locations.items()])
             terms["uniformity"] = self.uniformity, uniformity(every)
         if self.consistency:
-            own = self.together.shares([len(rows.everywhere) for rows in batch.values()])
             places = torch.cat([rows.everywhere for rows in batch.values()])
-            moved = displaced(places, 0, self.consistency_km)
-            with self.together.drawing_for(own, len(places)):
-                beside = self.location(moved[own.to(places.device)])
+            own = self.together.shares([len(rows.everywhere) for rows in batch.values()]).to(places.device)
+            moved = displaced(places, 0, self.consistency_km)[own]
+            beside = self._among(self.location, moved, own, len(places))
             part = alignment(torch.cat(list(locations.values())), beside)
             terms["consistency"] = self.consistency, self.together.weighed(part, len(own), len(places))
         return terms
 
     def networks(self) -> list[nn.Module]:
         """The location encoder and the towers that have weights."""
-        return [self.location, *(tower for tower in self.towers.values() if any(tower.parameters()))]
+        return [self.location, *(tower for tower in self.towers.values() if any(True for _ in tower.parameters()))]
 
     def after_step(self, progress: float) -> None:
         """Let the queue of places, where there is one, remember the batch."""

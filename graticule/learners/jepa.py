@@ -173,7 +173,7 @@ class JepaLearner(Learner):
         targets = {name: _chosen(full, masks, name) for name in predicted}
         asked = {name: int(_targets(of_all, name).sum()) for name in predicted}
         parts = prediction_losses(predicted, targets, stop_gradient=self.stop_gradient, of=asked)
-        losses = {name: self.together.size * value for name, value in parts.items()}
+        losses = self.together.sums(parts)
         total = losses["prediction"]
         if self.regulariser != "none":
             terms = [REGULARISERS[self.regulariser](means) for means in self._means(context, len(every))]

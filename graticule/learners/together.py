@@ -59,6 +59,10 @@ class Together:
         """The mean over the `own` rows as this process's loss, so that the mean over processes is that over `rows`."""
         return mean if self.size == 1 else mean * (own * self.size / max(1, rows))
 
+    def sums(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses that add up to those of the whole batch, as this process's: their mean is that sum."""
+        return {name: value if self.size == 1 else self.size * value for name, value in losses.items()}
+
     def drawing_for(self, own: slice | Tensor, rows: int) -> AbstractContextManager[Any]:
         """Within it dropout of the own rows is what it is where one process has all `rows`.
 
@@ -73,8 +77,9 @@ class Together:
         if self.size == 1:
             yield
             return
+        seed = zlib.crc32(f"{int(torch.randint(2**62, ()))}/{self.rank}".encode())
         with torch.random.fork_rng():
-            torch.manual_seed(zlib.crc32(f"{torch.initial_seed()}/{self.rank}".encode()))
+            torch.manual_seed(seed)
             yield
 
     def mean(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
