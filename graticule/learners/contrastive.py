@@ -87,7 +87,7 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            pupil = self._embed(self.location, rows.lonlat, rows)
+            pupil = self._embed(TEACHER, self.location, rows.lonlat, rows)
             losses[TEACHER] = self._weighed(prefix_regression(pupil, rows.features.float(), self.prefixes), rows)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
@@ -97,7 +97,7 @@ class ContrastiveLearner(Learner):
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self._embed(self.location, rows.lonlat, rows)
+            vectors[name] = self._embed(f"places of {name}", self.location, rows.lonlat, rows)
             pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
@@ -106,32 +106,32 @@ class ContrastiveLearner(Learner):
         if not sum(map(len, drawn)):
             return vectors, pairs
         places = torch.cat(drawn)
-        others = self.together.gather(self.shared(self._own_places(places)), len(places))
+        own = self.together.share(len(places))
+        vectors_of_own = self._among("other places", self.location, places[own], own, len(places))
+        others = self.together.gather(self.shared(vectors_of_own), len(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
-        modality = self._embed(self.towers[name], rows.features, rows)
-        second = self.shared(self._embed(self.location, rows.lonlat, rows)) if self.second_view else None
+        modality = self._embed(name, self.towers[name], rows.features, rows)
+        second = None
+        if self.second_view:
+            second = self._of_all(self.shared(self._embed(f"view of {name}", self.location, rows.lonlat, rows)), rows)
         return Pair(
             name,
             self._of_all(self.shared(location), rows),
             self._of_all(modality, rows),
-            None if second is None else self._of_all(second, rows),
+            second,
             lonlat=rows.everywhere,
             part=None if rows.whole is None else self.together.share(len(rows.everywhere)),
         )
 
-    def _embed(self, network: nn.Module, inputs: Tensor, rows: Placed) -> Tensor:
+    def _embed(self, what: str, network: nn.Module, inputs: Tensor, rows: Placed) -> Tensor:
         """What a network makes of the own rows of a modality."""
-        return self._among(network, inputs, self.together.share(len(rows.everywhere)), len(rows.everywhere))
+        return self._among(what, network, inputs, self.together.share(len(rows.everywhere)), len(rows.everywhere))
 
-    def _own_places(self, places: Tensor) -> Tensor:
-        """The vectors of this process's share of places that all have."""
-        own = self.together.share(len(places))
-        return self._among(self.location, places[own], own, len(places))
-
-    def _among(self, network: nn.Module, inputs: Tensor, own: slice | Tensor, rows: int) -> Tensor:
-        drawing = self.together.own_draws() if self.rows_at_once else self.together.drawing_for(own, rows)
+    def _among(self, what: str, network: nn.Module, inputs: Tensor, own: slice | Tensor, rows: int) -> Tensor:
+        """What a network makes of the own ones of so many rows, with the dropout that they have among all of them."""
+        drawing = self.together.own_draws(what) if self.rows_at_once else self.together.drawing_for(own, rows)
         with drawing:
             return in_pieces(network, inputs, self.rows_at_once)
 
@@ -153,7 +153,7 @@ class ContrastiveLearner(Learner):
             places = torch.cat([rows.everywhere for rows in batch.values()])
             own = self.together.shares([len(rows.everywhere) for rows in batch.values()]).to(places.device)
             moved = displaced(places, 0, self.consistency_km)[own]
-            beside = self._among(self.location, moved, own, len(places))
+            beside = self._among("places beside", self.location, moved, own, len(places))
             part = alignment(torch.cat(list(locations.values())), beside)
             terms["consistency"] = self.consistency, self.together.weighed(part, len(own), len(places))
         return terms

@@ -166,7 +166,7 @@ class JepaLearner(Learner):
         own = self.together.share(len(every))
         tokens, place = part(every, own), self._place(rows.lonlat[own])
         masks = of_all.part(own, slice(*every.offsets[[own.start, own.stop]].tolist()))
-        with self.together.own_draws():
+        with self.together.own_draws("masks"):
             context = self._context(tokens, masks, place)
             predicted = self.predictor(self.encoder, tokens, context, masks)
             full = self._full(tokens, place)
@@ -236,7 +236,7 @@ class JepaLearner(Learner):
     def _cross_modal(self, tokens: Tokens, place: Tensor | None, every: Tokens) -> Tensor:
         entities = torch.ones_like(tokens.tags, dtype=torch.bool)
         both = (every.offsets.diff() > 0) & every.seen.any(dim=1)
-        with self.together.own_draws():
+        with self.together.own_draws("modalities"):
             first = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).means[:, 0]
             second = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).means[:, 1]
         first, second = (self.together.gather(means, len(every))[both] for means in (first, second))

@@ -72,14 +72,13 @@ class Together:
         return nullcontext() if self.size == 1 else _DropoutOfAll(own, rows)
 
     @contextmanager
-    def own_draws(self) -> Iterator[None]:
-        """Within it each process draws random numbers of its own; afterwards they are the same everywhere again."""
+    def own_draws(self, what: str) -> Iterator[None]:
+        """Within it each process draws random numbers of its own for `what`; afterwards all go on with the same."""
         if self.size == 1:
             yield
             return
-        seed = zlib.crc32(f"{int(torch.randint(2**62, ()))}/{self.rank}".encode())
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(zlib.crc32(f"{torch.initial_seed()}/{what}/{self.rank}".encode()))
             yield
 
     def mean(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
