@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -56,10 +57,11 @@ def joined(folder: Path) -> Iterator[Together]:
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             yield together
-        except GraticuleError:
+        except GraticuleError as error:
             if rank > 0 and _first_has_said(folder):
                 raise SystemExit(1) from None
             _note(sign, SAID)
+            _tell_torchrun(error)
             raise
         except (RuntimeError, _ToldToEnd) as error:
             reason = _explained(error, folder, together)
@@ -67,6 +69,7 @@ def joined(folder: Path) -> Iterator[Together]:
                 raise
             if isinstance(reason, SystemExit):
                 _note(sign, LEFT)
+            _tell_torchrun(reason)
             raise reason from None
         else:
             forget_signs(folder, rank)
@@ -174,6 +177,13 @@ def _local(tensor: Tensor) -> Tensor:
     return local
 
 
+def _tell_torchrun(error: BaseException) -> None:
+    """Leave the message where torchrun reads it, for the table that it prints last."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        extra = {"py_callstack": str(error), "timestamp": str(int(time.time()))}
+        Path(path).write_text(json.dumps({"message": {"message": str(error), "extraInfo": extra}}))
+
+
 class _ToldToEnd(BaseException):
     """SIGTERM, as torchrun sends it to those that are left when one has died."""
 
@@ -188,10 +198,8 @@ def _told_to_end() -> Iterator[None]:
         raise _ToldToEnd
 
     before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -246,6 +254,8 @@ def _first_has_said(folder: Path) -> bool:
 
 def _explained(error: BaseException, folder: Path, together: Together) -> BaseException:
     """What ended this process: another that died, or is silent, or what it says itself."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left to do is to say why
     until = time.monotonic() + SECONDS_TO_NOTICE
     while not (dead := _dead(folder, together)) and time.monotonic() < until:
         time.sleep(0.05)
