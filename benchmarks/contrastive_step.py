@@ -123,10 +123,9 @@ def caching_step(at_once: int) -> Callable[[], None]:
     pixels = torch.randint(0, 10_000, (PATCHES, 12, SIDE, SIDE), dtype=torch.int16)
     rows = {"image": Placed(torch.from_numpy(uniform_places(PATCHES)), pixels)}
     towers = {"image": tower(trunk="multispectral")}
-    learner = ContrastiveLearner(
-        location_encoder("graticule"), towers, PairwiseInfoNCE(["image"]), rows_at_once=at_once
-    )
-    return lambda: learner.loss(rows)["loss"].backward()
+    location, objective = location_encoder("graticule"), PairwiseInfoNCE(["image"])
+    learner = ContrastiveLearner(location, towers, objective, rows_at_once=at_once)
+    return lambda: learner.loss(rows)["loss"].backward()  # type: ignore[no-untyped-call]
 
 
 def alone(part: str, count: int, threads: int) -> dict[str, float]:
