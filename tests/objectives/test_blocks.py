@@ -60,7 +60,7 @@ SHAPES = [(1, 1), (1, 4), (5, 5), (7, 12)]
 every_shape = pytest.mark.parametrize(("n", "m"), SHAPES)
 both_ways = pytest.mark.parametrize("back", [False, True])
 with_targets = pytest.mark.parametrize("soft", [False, True], ids=["own", "soft"])
-sizes = pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (3, 2), (4, 5), (100, 100)])
+sizes = pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 2), (100, 100)])
 scales = pytest.mark.parametrize("scale", [1.0, 500.0], ids=["shallow", "steep"])
 
 
