@@ -10,7 +10,8 @@ import graticule
 ORDER = [
     {"errors"},
     {"files", "progress"},
-    {"finished", "tensors"},
+    {"finished", "weights"},
+    {"tensors"},
     {"geo"},
     {"data", "encoders", "objectives"},
     {"learners"},

@@ -178,6 +178,7 @@ def _prepare(asked: argparse.Namespace) -> int:
 
 
 def _train(asked: argparse.Namespace) -> int:
+    need("torch", "train")
     from graticule.runs import train
 
     model = train(asked.recipe, asked.data, to=asked.to, **pairs(asked.set))
@@ -268,6 +269,7 @@ def _heatmap(asked: argparse.Namespace) -> int:
 
 
 def _quickstart(asked: argparse.Namespace) -> int:
+    need("torch", "quickstart")
     from graticule.cli.quickstart import quickstart
 
     return quickstart(asked.out)

@@ -77,6 +77,10 @@ class SphericalFourier(BasisSettings):
     def dim(self) -> int:
         return 2 * len(self.scales) * self.frequencies_per_scale
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"frequencies": (len(self.scales), 3, self.frequencies_per_scale)}
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         radians = gaussian_frequencies(3, self.scales, self.frequencies_per_scale, self.seed)
         return {"frequencies": radians / np.float32(2 * np.pi)}
@@ -98,6 +102,10 @@ class EqualEarth(BasisSettings):
     @property
     def dim(self) -> int:
         return 2 * len(self.sigmas) * self.frequencies_per_sigma
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"frequencies": (len(self.sigmas), 2, self.frequencies_per_sigma)}
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"frequencies": gaussian_frequencies(2, self.sigmas, self.frequencies_per_sigma, self.seed)}
