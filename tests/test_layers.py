@@ -9,7 +9,7 @@ import graticule
 
 ORDER = [
     {"errors"},
-    {"files", "progress"},
+    {"blas", "files", "progress"},
     {"finished", "weights"},
     {"tensors"},
     {"geo"},

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
-PIECE = 1 << 15  # values worked on at a time: three pieces are in the cache at once
-FARTHEST = np.float32(8)  # from here on the tail of the normal distribution is 0 to float32
+PIECE = 1 << 14  # values worked on at a time: three such arrays are in the cache at once
+FARTHEST = np.float32(8)  # from here on the tail of the normal distribution is nothing beside float32's rounding
 
 # log of the tail of the normal distribution, erfc(a / sqrt(2)) / 2, for 0 <= a <= 8: coefficients of a^6 to a^0. They
 # make the largest error of a * exp(P(a)) as small as it can be, 5.1e-8 (Lawson's reweighted least squares).
@@ -27,12 +27,32 @@ LOG_TAIL = np.array(
 )
 
 
-def gelu(x: Rows) -> Rows:
-    """X (1 + erf(x / sqrt(2))) / 2 in place, within 3e-7, and 2e-7 where |x| < 2 (Hendrycks 2016, not its tanh form).
+class Scratch:
+    """Arrays to work in, kept by number and used again: fresh memory costs a third of the product written into it.
 
-    As max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2, so that one exponential and one polynomial serve all x.
+    Not to be shared by threads; what comes out of a network lies in it until the next call.
     """
-    for part, size, tail in _pieces(x, 2):
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Rows] = {}
+
+    def __call__(self, number: int, rows: int, columns: int) -> Rows:
+        """An array of this shape with whatever was left in it."""
+        size = rows * columns
+        if number not in self._kept or len(self._kept[number]) < size:
+            self._kept[number] = np.empty(size, dtype=np.float32)
+        return self._kept[number][:size].reshape(rows, columns)
+
+
+OWN = -1  # the number of the scratch of activations
+
+
+def gelu(x: Rows, scratch: Scratch) -> Rows:
+    """X (1 + erf(x / sqrt(2))) / 2 in place, within 3e-7 (Hendrycks 2016, not its tanh form).
+
+    As max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2, so that one exponential of one polynomial serves all x.
+    """
+    for part, size, tail in _pieces(x, 2, scratch):
         np.abs(part, out=size)
         np.minimum(size, FARTHEST, out=size)
         np.multiply(size, LOG_TAIL[0], out=tail)
@@ -47,15 +67,15 @@ def gelu(x: Rows) -> Rows:
     return x
 
 
-def relu(x: Rows) -> Rows:
+def relu(x: Rows, scratch: Scratch) -> Rows:
     """max(x, 0) in place."""
     return np.maximum(x, 0, out=x)
 
 
-def silu(x: Rows) -> Rows:
+def silu(x: Rows, scratch: Scratch) -> Rows:
     """X / (1 + exp(-x)) in place."""
     with np.errstate(over="ignore"):  # where exp(-x) is infinite the quotient is 0, as it should be
-        for part, below in _pieces(x, 1):
+        for part, below in _pieces(x, 1, scratch):
             np.negative(part, out=below)
             np.exp(below, out=below)
             below += 1
@@ -63,13 +83,13 @@ def silu(x: Rows) -> Rows:
     return x
 
 
-def _pieces(x: Rows, scratches: int) -> Iterator[list[Rows]]:
+def _pieces(x: Rows, arrays: int, scratch: Scratch) -> Iterator[list[Rows]]:
     """Views of a contiguous array, each with so many arrays of its length to work in."""
     flat = x.reshape(-1)
-    scratch = np.empty((scratches, min(PIECE, len(flat))), dtype=np.float32)
+    work = scratch(OWN, arrays, min(PIECE, len(flat)))
     for start in range(0, len(flat), PIECE):
         part = flat[start : start + PIECE]
-        yield [part, *scratch[:, : len(part)]]
+        yield [part, *work[:, : len(part)]]
 
 
-ACTIVATIONS: dict[str, Callable[[Rows], Rows]] = {"gelu": gelu, "relu": relu, "silu": silu}
+ACTIVATIONS: dict[str, Callable[[Rows, Scratch], Rows]] = {"gelu": gelu, "relu": relu, "silu": silu}

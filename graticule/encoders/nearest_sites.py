@@ -17,7 +17,7 @@ def nearest_sites(xyz: Xyz, sites: Xyz, nearest: int) -> Numbers:
         from scipy.spatial import cKDTree
     except ImportError:
         return halving(xyz, sites, nearest)
-    found: Numbers = cKDTree(sites).query(xyz, nearest)[1]
+    found: Numbers = cKDTree(sites).query(xyz, nearest)[1].reshape(len(xyz), nearest)
     return found
 
 

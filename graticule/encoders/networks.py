@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from graticule.encoders.activations import Scratch
 from graticule.encoders.numpy_bodies import dense
 from graticule.encoders.numpy_location import NumpyLocation
 from graticule.errors import need
@@ -126,7 +127,7 @@ class StoredNetworks:
         return in_torch(self.location, points) if made else self._places(points)
 
     def share(self, vectors: Vectors) -> Vectors:
-        return vectors if self._shared is None else self._shared(vectors)
+        return vectors if self._shared is None else self._shared(vectors, Scratch())
 
 
 def in_torch(module: Any, rows: NDArray[Any]) -> Vectors:

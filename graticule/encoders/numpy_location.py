@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graticule.blas import single_threaded
+from graticule.encoders.activations import Scratch
 from graticule.encoders.bases import basis_options, build_basis
 from graticule.encoders.harmonics import harmonics
 from graticule.encoders.numpy_bodies import body
 from graticule.geo.coords import Points
 from graticule.weights import Weights
 
-BASIS_ROWS = 4096  # places at a time: enough to spread the cost of a call thin
+BASIS_ROWS = 4096  # places at a time of one thread: enough to spread the cost of a call thin
 BODY_ROWS = 512  # of these: what layers hand on stays in the processor's cache
 
 
@@ -39,12 +42,20 @@ class NumpyLocation:
 
     def __call__(self, points: Points) -> NDArray[np.float32]:
         out = np.empty((len(points), self.dim), dtype=np.float32)
-        for start in range(0, len(points), BASIS_ROWS):
-            few = points[start : start + BASIS_ROWS]
-            columns = self.basis(few, self.arrays).astype(np.float32, copy=False)
-            for row in range(0, len(few), BODY_ROWS):
-                part = slice(start + row, start + row + BODY_ROWS)
-                out[part] = self.body(columns[row : row + BODY_ROWS])
-                if self.skip is not None:
-                    out[part] += harmonics(points[part], self.low_frequency) @ self.skip
+        if len(points) <= BODY_ROWS:
+            self._fill(out, points)
+            return out
+        with single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
+            rows = min(max(-(-len(points) // threads), BODY_ROWS), BASIS_ROWS)
+            parts = [slice(start, start + rows) for start in range(0, len(points), rows)]
+            for _ in pool.map(lambda part: self._fill(out[part], points[part]), parts):
+                pass  # an error is raised here
         return out
+
+    def _fill(self, out: NDArray[np.float32], points: Points) -> None:
+        columns, scratch = self.basis(points, self.arrays).astype(np.float32, copy=False), Scratch()
+        for start in range(0, len(points), BODY_ROWS):
+            part = slice(start, start + BODY_ROWS)
+            out[part] = self.body(columns[part], scratch)
+            if self.skip is not None:
+                out[part] += harmonics(points[part], self.low_frequency) @ self.skip
