@@ -30,6 +30,7 @@ from graticule.geo.coords import uniform_places
 
 INPUT = "lonlat"
 INPUT_SAYS = "lon, lat in degrees WGS84"
+CHATTY = ("torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
 TOLERANCE = 1e-5  # of the length of a vector
 Outputs = dict[str, NDArray[np.float32]]
 
@@ -120,12 +121,14 @@ def compare(model: Model, run: Callable[[NDArray[np.float64]], Outputs], path: P
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep what torch tells its own developers while it traces and writes graphs from the user."""
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")  # it misses torchvision
-    level = registry.level
-    registry.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             yield
     finally:
-        registry.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

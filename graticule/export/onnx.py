@@ -28,7 +28,11 @@ def write_onnx(model: Model, program: ExportedProgram, path: Path) -> float:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         need(package, "export")
     ops = torch.ops.aten
-    table = {ops.asin.default: _asin, ops.deg2rad.default: _deg2rad, ops.scalar_tensor.default: _scalar_tensor}
+    table: dict[Callable[..., Any], Callable[..., Any]] = {
+        ops.asin.default: _asin,
+        ops.deg2rad.default: _deg2rad,
+        ops.scalar_tensor.default: _scalar_tensor,
+    }
     outputs = ["embedding", "shared"][: len(program.graph_signature.user_outputs)]
     with quiet():
         onnx = torch.onnx.export(
