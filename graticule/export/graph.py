@@ -66,7 +66,7 @@ def trace(model: Model) -> ExportedProgram:
 
 
 def write_pt2(model: Model, program: ExportedProgram, path: Path) -> float:
-    """Write a graph as a program of torch, read it back and compare: the largest difference, of a vector's length.
+    """Write a graph as a program of torch if what it gives is right: the largest difference, of a vector's length.
 
     `torch.export.load(path).module()(lonlat)` gives the outputs; the file's extra "graticule.json" says what it is.
     """
@@ -74,13 +74,14 @@ def write_pt2(model: Model, program: ExportedProgram, path: Path) -> float:
     with quiet():
         torch.export.save(program, buffer, extra_files={"graticule.json": json.dumps(properties(model))})
         loaded = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-    atomic_write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
     def run(lonlat: NDArray[np.float64]) -> Outputs:
         with torch.inference_mode():
             return {name: out.numpy() for name, out in loaded(torch.from_numpy(lonlat)).items()}
 
-    return compare(model, run, path)
+    away = compare(model, run, path)
+    atomic_write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    return away
 
 
 def properties(model: Model) -> dict[str, str]:
@@ -112,8 +113,8 @@ def compare(model: Model, run: Callable[[NDArray[np.float64]], Outputs], path: P
             worst = max(worst, float(away)) if np.isfinite(away) else np.inf
     if worst > TOLERANCE:
         raise CacheError(
-            f"{path} differs from the model by {worst:.1e} of the length of a vector, expected at most {TOLERANCE:g}. "
-            "Do not use it; please report the model's settings."
+            f"{path} was not written: the graph is {worst:.1e} of the length of a vector away from the model, expected "
+            f"at most {TOLERANCE:g}. Please report the model's settings."
         )
     return worst
 

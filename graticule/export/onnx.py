@@ -21,7 +21,7 @@ OPSET = 20
 
 
 def write_onnx(model: Model, program: ExportedProgram, path: Path) -> float:
-    """Write the graph of a model as ONNX, run the file and compare: the largest difference, of a vector's length.
+    """Write the graph of a model as ONNX if what it gives is right: the largest difference, of a vector's length.
 
     The file's metadata_props say what it is. MissingExtra without onnx, onnxscript and onnxruntime.
     """
@@ -46,8 +46,15 @@ def write_onnx(model: Model, program: ExportedProgram, path: Path) -> float:
         )
     assert onnx is not None
     _describe(onnx.model, properties(model))
-    atomic_write(path, onnx.save)
-    return compare(model, session(path), path)
+    away = 0.0
+
+    def write(temporary: Path) -> None:
+        nonlocal away
+        onnx.save(temporary)
+        away = compare(model, session(temporary), path)
+
+    atomic_write(path, write)
+    return away
 
 
 def session(path: Path, threads: int = 0) -> Callable[[NDArray[np.float64]], Outputs]:

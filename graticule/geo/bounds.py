@@ -23,7 +23,7 @@ class Bounds:
         self.first, self.last = np.full(BINS, np.inf), np.full(BINS, -np.inf)  # least west and greatest east, a bin
 
     def add(self, west: ArrayLike, south: ArrayLike, east: ArrayLike, north: ArrayLike) -> None:
-        """(n,) sides of n boxes, of points west = east; west > east or east > 180 where one crosses the antimeridian."""
+        """(n,) sides of n boxes, west = east of points; west > east or east > 180 over the antimeridian."""
         sides = [np.asarray(side, dtype=np.float64) for side in (west, south, east, north)]
         if not len(sides[0]):
             return
