@@ -18,7 +18,8 @@ def export_model(
 
     -> the files, and of graphs by how much of a vector's length they differ from the model at most.
     The files of a prefix of 64 numbers are called `model-64.onnx` and so on. With `stac` the run is copied there, too.
-    CacheError when a graph differs by more than 1e-5; MissingExtra without torch or, for ONNX, its packages.
+    Warns beyond 1e-5, which only rounding explains; CacheError for a graph that is wrong; MissingExtra without torch
+    or, for ONNX, its packages.
     """
     if not (onnx or pt2 or stac):
         raise SettingError("Say what to write: onnx, pt2 or stac.")

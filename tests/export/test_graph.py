@@ -111,6 +111,14 @@ def test_a_graph_that_is_not_the_model_is_not_written(write, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rounding_beyond_the_promise_is_said(tmp_path, caplog, monkeypatch):
+    one = model(name="cartesian", body="linear", dim=4)
+    program = trace(one)
+    monkeypatch.setattr(one.location.body, "bias", torch.nn.Parameter(one.location.body.bias + 1e-4))
+    assert 1e-5 < write_pt2(one, program, tmp_path / "m.pt2") < 1e-3
+    assert "m.pt2 is up to" in caplog.text
+
+
 def test_ordinary_use_is_left_alone(tmp_path, caplog):
     one = model(name="harmonics", max_degree=2, body="linear", dim=4)
     before = one.embed(lon=PLACES[:, 0], lat=PLACES[:, 1])

@@ -19,7 +19,6 @@ from graticule.export.stac import plain_name, relative, shape
 from graticule.export.vectors_item import write_vectors_items
 from tests.export.schemas import core, faults, published
 
-
 REQUIRED = (
     ("", "emb:type"),
     ("", "emb:dimensions"),
