@@ -24,6 +24,8 @@ from graticule.geo.geoparquet import Rows, write_geoparquet
 from graticule.geo.int8 import column_scales, to_int8
 
 if TYPE_CHECKING:
+    from torch.nn import Linear
+
     from graticule.encoders.location import LocationEncoder
     from graticule.encoders.towers import Tower
     from graticule.encoders.trunk import Trunk
@@ -35,7 +37,7 @@ LATTICE = 16_384  # places, some 180 km apart
 
 @dataclass(frozen=True, repr=False)
 class Model:
-    """A location encoder and the towers it was tied to: `location` and `towers`, torch modules made when first used.
+    """A location encoder and the towers it was tied to: torch modules, made when they are first used.
 
     `embed` gives the vectors that downstream models use; `embed_contents` gives texts or images, and `share` such
     vectors, in the space in which places and contents are compared by cosine similarity. `length`, where
@@ -64,6 +66,11 @@ class Model:
     def towers(self) -> Mapping[str, Tower]:
         """The torch modules of the modalities, by name."""
         return self.networks.towers
+
+    @property
+    def shared(self) -> Linear | None:
+        """The torch module that maps vectors of places to the space of the towers; None: they are in it."""
+        return self.networks.shared
 
     @property
     def modalities(self) -> list[str]:

@@ -17,7 +17,7 @@ ORDER = [
     {"learners"},
     {"training"},
     {"embed", "embed_map"},
-    {"zoo", "nearest"},
+    {"zoo", "nearest", "export"},
     {"evaluation"},
     {"settings"},
     {"parts"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
-from graticule.cli import osm
+from graticule.cli import export, osm
 from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--lat", help="name of the latitude column")
     one.add_argument("--dim", type=int, help="only so many numbers a vector, one of the run's prefixes (default: all)")
     one.add_argument("--int8", action="store_true", help="keep vectors as int8, with the scale of each column beside")
+
+    export.arguments(verb("export", "write a model as ONNX or program of torch, or STAC items of models and vectors"))
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
     one.add_argument(
@@ -278,6 +280,7 @@ def _quickstart(asked: argparse.Namespace) -> int:
 COMMANDS = {
     "embed": _embed,
     "evaluate": _evaluate,
+    "export": export.run,
     "heatmap": _heatmap,
     "map": _map,
     "nearest": _nearest,

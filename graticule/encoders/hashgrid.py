@@ -63,7 +63,7 @@ def hash_grid(xyz: Any, tables: Any, resolutions: Sequence[int], smooth: bool = 
         x, y, z = (share[side] for share, side in zip(shares, sides, strict=True))
         weight.append(x * y * z)
     rows = weighted_rows(tables, xp.stack(index, -1), xp.stack(weight, -1))  # (levels, n, features)
-    return rows.swapaxes(0, 1).reshape(len(xyz), levels * features)
+    return rows.swapaxes(0, 1).reshape(xyz.shape[0], levels * features)
 
 
 def weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
@@ -71,6 +71,10 @@ def weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
     table = tables.reshape(-1, tables.shape[-1])
     if isinstance(table, np.ndarray):
         return np.einsum("...k,...kf->...f", weight.astype(table.dtype, copy=False), table.take(index, axis=0))
+    if namespace(table).compiler.is_exporting():
+        from graticule.encoders.traceable import gathered_rows
+
+        return gathered_rows(table, index, weight)
     from graticule.encoders.weighted_rows import WeightedRows
 
     bags, corners = index.shape[:-1].numel(), index.shape[-1]

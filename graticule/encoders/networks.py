@@ -20,6 +20,8 @@ from graticule.geo.coords import Points
 from graticule.weights import Weights, read_weights
 
 if TYPE_CHECKING:
+    from torch.nn import Linear
+
     from graticule.encoders.location import LocationEncoder
     from graticule.encoders.towers import Tower
 
@@ -27,7 +29,7 @@ Vectors = NDArray[np.float32]
 
 
 class Networks(Protocol):
-    """What a model embeds with. `location` and `towers` are torch modules, frozen, made when they are first used."""
+    """What a model embeds with. `location`, `towers` and `shared` are torch modules, made when they are first used."""
 
     @property
     def dim(self) -> int:
@@ -45,6 +47,10 @@ class Networks(Protocol):
     def towers(self) -> Mapping[str, Tower]:
         """Features of a modality to vectors of the shared space."""
 
+    @property
+    def shared(self) -> Linear | None:
+        """Vectors of places to the space of the towers; None: they are in it."""
+
     def places(self, points: Points) -> Vectors:
         """(n, 2) lon/lat degrees of one batch -> (n, dim)."""
 
@@ -58,6 +64,7 @@ class TorchNetworks:
 
     location: LocationEncoder
     towers: Mapping[str, Tower] = field(default_factory=dict)
+    shared: Linear | None = None
 
     @property
     def dim(self) -> int:
@@ -71,7 +78,7 @@ class TorchNetworks:
         return in_torch(self.location, points)
 
     def share(self, vectors: Vectors) -> Vectors:
-        return vectors
+        return vectors if self.shared is None else in_torch(self.shared, vectors)
 
 
 class StoredNetworks:
@@ -112,6 +119,17 @@ class StoredNetworks:
 
         made = {name: tower(**entry["tower"]) for name, entry in self._about["towers"].items()}
         return {name: self._filled(one, f"towers.{name}.") for name, one in made.items()}
+
+    @cached_property
+    def shared(self) -> Linear | None:
+        width = self._about.get("shared")
+        if not width:
+            return None
+        need("torch", "train")
+        from torch.nn import Linear
+
+        linear: Linear = self._filled(Linear(self.dim, width), "shared.")
+        return linear
 
     def _filled(self, module: Any, prefix: str) -> Any:
         import torch
