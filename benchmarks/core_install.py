@@ -60,9 +60,8 @@ print(json.dumps([imported, [m for m in ("torch", "scipy", "sklearn") if m in sy
 """
 TORCH_PROBE = """
 import graticule
-model = graticule.load()
-assert model.location.dim
-model.embed(lon=11.58, lat=48.14)
+from graticule.encoders.networks import TorchNetworks
+TorchNetworks(graticule.load().location).places(graticule.lonlat(lon=11.58, lat=48.14))
 """
 
 

@@ -14,11 +14,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import graticule
+from graticule.encoders.networks import TorchNetworks
 from graticule.geo.coords import uniform_places
 
 ROWS = 4096  # at a time through onnxruntime
@@ -34,8 +36,7 @@ def engine(name: str, threads: int) -> Embed:
         import torch
 
         torch.set_num_threads(threads)
-        assert model.location.dim  # from here on the module embeds
-        return model.embed_points
+        return replace(model, networks=TorchNetworks(model.location)).embed_points
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

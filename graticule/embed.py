@@ -59,7 +59,7 @@ class Model:
 
     @property
     def location(self) -> LocationEncoder:
-        """The torch module that maps (n, 2) lon/lat degrees float64 to (n, d) vectors, uncut."""
+        """The torch module that maps (n, 2) lon/lat degrees float64 to (n, d) vectors, uncut; of a run, a copy."""
         return self.networks.location
 
     @property

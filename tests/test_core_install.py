@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import graticule
 from graticule import __version__
 from graticule.embed import INSIDE, load
 from graticule.encoders.location import location_encoder
+from graticule.encoders.networks import TorchNetworks
 from graticule.files import write_json
 from graticule.geo.coords import uniform_places
 from graticule.geo.geoparquet import table_vectors
@@ -62,9 +64,7 @@ def near(found, expected):
 
 
 def in_torch(folder, points=PLACES):
-    model = load(folder)
-    _ = model.location
-    return model.embed_points(points)
+    return TorchNetworks(load(folder).location).places(points)
 
 
 @pytest.fixture
@@ -205,12 +205,13 @@ def test_torch_is_not_loaded_where_it_is_installed(tmp_path):
     assert not {"torch", "scipy", "sklearn"} & set(json.loads(done.stdout))
 
 
-def test_a_module_that_was_asked_for_is_the_one_that_embeds():
+def test_modules_are_copies_and_can_embed_on_their_own():
     model = load()
     before = model.embed_points(PLACES)
-    near(before, in_torch(INSIDE))
     with torch.no_grad():
         model.location.body[-1].bias.add_(1)
-    near(model.embed_points(PLACES), before + 1)
+    assert np.array_equal(model.embed_points(PLACES), before)
+    moved = replace(model, networks=TorchNetworks(model.location))
+    near(moved.embed_points(PLACES), before + 1)
     assert sorted(model.towers) == model.modalities == ["day", "text"]
     assert not any(parameter.requires_grad for parameter in model.towers["day"].parameters())

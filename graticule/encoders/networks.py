@@ -82,10 +82,10 @@ class TorchNetworks:
 
 
 class StoredNetworks:
-    """The networks of a finished run: places are embedded in numpy until someone asks for the module `location`.
+    """The networks of a finished run. Places are embedded in numpy, whether torch is installed or not.
 
-    From then on by that module, wherever it was moved and whatever was done to it. CacheError when the weights are
-    damaged or do not fit what run.json says.
+    The modules are copies: what is done to them changes nothing here (`TorchNetworks` embeds with a module). CacheError
+    when the weights are damaged or do not fit what run.json says.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -141,8 +141,7 @@ class StoredNetworks:
         return module.eval()
 
     def places(self, points: Points) -> Vectors:
-        made = "location" in vars(self)
-        return in_torch(self.location, points) if made else self._places(points)
+        return self._places(points)
 
     def share(self, vectors: Vectors) -> Vectors:
         return vectors if self._shared is None else self._shared(vectors, Scratch())
