@@ -16,6 +16,7 @@ ORDER = [
     {"learners"},
     {"training"},
     {"embed", "embed_map"},
+    {"bulk"},
     {"zoo", "nearest"},
     {"evaluation"},
     {"settings"},
