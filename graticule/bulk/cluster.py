@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from graticule.bulk.job import Job, Shard
 from graticule.bulk.shard import job_model, write_shard
 from graticule.bulk.workers import Record
+from graticule.embed import Model
 from graticule.errors import GraticuleError, need
 
 LOCAL = "local"  # an address: a cluster of this machine alone, started and ended here
@@ -24,14 +25,18 @@ class ShardWriter:
     reads and writes the files itself.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.model = job, job_model(job)
+    def __init__(self) -> None:
+        self.model: Model | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """{"shard": Shard as JSON} -> {"file": its file, "record": what `write_shard` returns, as JSON}."""
-        fields = json.loads(row["shard"])
-        shard = Shard(**fields | {"groups": tuple(fields["groups"])})
-        return {"file": shard.file, "record": json.dumps(write_shard(self.model, self.job, shard))}
+        """{"task": Job and Shard} -> {"answer": the Shard and what `write_shard` returns or raises}, both pickled."""
+        job, shard = pickle.loads(row["task"])
+        try:
+            self.model = self.model or job_model(job)
+            answer: Any = write_shard(self.model, job, shard)
+        except GraticuleError as error:
+            answer = error
+        return {"answer": pickle.dumps((shard, answer))}
 
 
 def on_cluster(job: Job, shards: Sequence[Shard], workers: int, address: str) -> Iterator[Record]:
@@ -40,10 +45,10 @@ def on_cluster(job: Job, shards: Sequence[Shard], workers: int, address: str) ->
     Every machine sees the folder of the job and the input under the same path. A worker that dies is started
     again by Ray. GraticuleError when Ray gives up.
     """
-    job = replace(job, folder=job.folder.resolve())
+    alone = replace(job, folder=job.folder.resolve(), shards=(), done={})
     ray, data = need("ray", "scale"), need("ray.data", "scale")
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
+    data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     own = not ray.is_initialized()
     if own:
         here = {"num_cpus": workers, "object_store_memory": STORE_BYTES, "include_dashboard": False}
@@ -52,16 +57,18 @@ def on_cluster(job: Job, shards: Sequence[Shard], workers: int, address: str) ->
         )
     try:
         rows = data.from_items(
-            [{"shard": json.dumps(asdict(shard))} for shard in shards], override_num_blocks=len(shards)
+            [{"task": pickle.dumps((alone, shard))} for shard in shards], override_num_blocks=len(shards)
         )
-        written = rows.map(
-            ShardWriter, fn_constructor_args=(job,), num_cpus=1, compute=data.ActorPoolStrategy(size=workers)
-        )
-        named = {shard.file: shard for shard in shards}
+        written = rows.map(ShardWriter, num_cpus=1, compute=data.ActorPoolStrategy(size=workers))
         for row in written.iter_rows():
-            yield named[row["file"]], json.loads(row["record"])
+            shard, answer = pickle.loads(row["answer"])
+            if isinstance(answer, GraticuleError):
+                raise answer
+            yield shard, answer
     except ray.exceptions.RayError as error:
-        raise GraticuleError(f"Ray gave up: {error}. Finished shards are kept: run the same command again.") from error
+        raise GraticuleError(
+            f"Ray gave up ({type(error).__name__}). Finished shards are kept: run the same command again to go on."
+        ) from error
     finally:
         if own:
             ray.shutdown()

@@ -111,8 +111,8 @@ def _gathered(rows: Iterator[Located], held_bytes: int) -> Iterator[Located]:
 
 def joined(held: list[Located]) -> Located:
     """Batches of one schema as one."""
-    (batch,) = pa.Table.from_batches([batch for batch, _ in held]).combine_chunks().to_batches()
-    return batch, np.concatenate([points for _, points in held])
+    whole = pa.Table.from_batches([batch for batch, _ in held]).combine_chunks().to_batches()
+    return (whole or [held[0][0]])[0], np.concatenate([points for _, points in held])
 
 
 def numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
