@@ -26,6 +26,8 @@ ASKED = {  # in the order in which a difference is told
     "lat": "column of latitudes",
     "order": "order of rows",
     "shard_rows": "size of shards",
+    "bounds": "extent",
+    "pixel": "size of pixels",
 }
 
 
@@ -92,13 +94,7 @@ def open_job(folder: Path, asked: dict[str, Any], path: Path) -> Job | None:
     state = read_json(folder / MANIFEST)
     if state.get("format") != FORMAT:
         raise CacheError(f"{folder / MANIFEST} is of format {state.get('format')}, this version reads {FORMAT}.")
-    for name, words in ASKED.items():
-        there, now = state["asked"][name], asked[name]
-        if there != now:
-            raise DataError(
-                f"{folder} holds vectors of another {words}: {_short(there)} there, {_short(now)} now. "
-                "Delete it or choose another place."
-            )
+    refuse_other(folder, state["asked"], asked)
     shards = []
     for entry in state["shards"]:
         source = path if entry["groups"] else folder / STAGED / Path(entry["source"]).name
@@ -106,6 +102,16 @@ def open_job(folder: Path, asked: dict[str, Any], path: Path) -> Job | None:
         shards.append(Shard(**{field.name: entry[field.name] for field in fields(Shard)} | given))
     done = {entry["file"]: {k: entry[k] for k in RECORD} for entry in state["shards"] if "blake2b" in entry}
     return Job(folder, asked, state["about"], state["model"], tuple(shards), done)
+
+
+def refuse_other(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """DataError where what is in the folder was asked for in other words than what is asked for now."""
+    for name, words in ASKED.items():
+        if there.get(name) != now.get(name):
+            raise DataError(
+                f"{folder} holds vectors of another {words}: {_short(there.get(name))} there, "
+                f"{_short(now.get(name))} now. Delete it or choose another place."
+            )
 
 
 def _short(value: Any) -> str:

@@ -55,7 +55,17 @@ def parser() -> argparse.ArgumentParser:
     )
 
     one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
-    one.add_argument("table", type=Path, help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees")
+    one.add_argument(
+        "table", type=Path, nargs="?", help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees"
+    )
+    one.add_argument(
+        "--raster",
+        type=float,
+        nargs=4,
+        metavar=("WEST", "SOUTH", "EAST", "NORTH"),
+        help="instead of a table: a raster within these degrees, written to NAME.tif or NAME.zarr",
+    )
+    one.add_argument("--pixel", type=float, metavar="DEGREES", help="side of a pixel of the raster")
     one.add_argument(
         "-o",
         "--out",
@@ -222,17 +232,25 @@ def _model(run: Path | None) -> Model:
 
 
 def _embed(asked: argparse.Namespace) -> int:
+    from graticule.bulk.raster import embed_raster
     from graticule.bulk.table import SHARD_ROWS, embed_table
 
     model = _model(asked.model)
     cut = model if asked.dim is None else model.prefix(asked.dim)
+    numbers = asked.numbers or "float32"
+    if asked.raster is not None and asked.pixel is not None and asked.table is None:
+        height, width = embed_raster(cut, asked.out, bounds=asked.raster, pixel=asked.pixel, numbers=numbers)
+        say(f"{asked.out}: {height:,} x {width:,} pixels")
+        return 0
+    if asked.table is None or asked.raster is not None or asked.pixel is not None:
+        raise SettingError("Give either a table of places, or --raster WEST SOUTH EAST NORTH with --pixel DEGREES.")
     rows = embed_table(
         cut,
         asked.table,
         asked.out,
         lon=asked.lon,
         lat=asked.lat,
-        numbers=asked.numbers or "float32",
+        numbers=numbers,
         order=asked.order,
         workers=asked.workers or os.cpu_count() or 1,
         shard_rows=asked.shard_rows or SHARD_ROWS,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -341,7 +342,7 @@ def test_another_input_model_or_setting_is_refused(run, source, places, tmp_path
     with pytest.raises(DataError, match=r"another input: in.parquet \(.* bytes, .*\) there, in.parquet"):
         embed_table(run, source, out, shard_rows=300)
     other = shutil.copytree(run.folder, tmp_path / "other")
-    other_run = table.Model(other, run.about | {"weights": "0" * 32}, run.location, run.towers)
+    other_run = replace(run, folder=other, about=run.about | {"weights": "0" * 32})
     with pytest.raises(DataError, match="another model of that name"):
         embed_table(other_run, source, out, shard_rows=300)
 
