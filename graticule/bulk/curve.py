@@ -25,8 +25,8 @@ FINE = 1 << 14  # into so many is a piece cut that holds too many rows
 class Runs:
     """Pieces of the curve and the shards that hold their rows.
 
-    A shard holds the rows of several neighbouring pieces. Only where one key alone has more rows than fit has a piece
-    several shards, in the order of the input.
+    A piece has one shard; only where a single key has more rows than fit has it several, in the order of the input,
+    and the last of them may also hold the next piece.
     """
 
     starts: Ints  # (pieces,) first key of each
@@ -44,7 +44,8 @@ def runs(places: Callable[[], Iterator[Points]], at_most: int) -> Runs:
     while True:
         counts = np.zeros(len(starts), dtype=np.int64)
         for points in places():
-            counts += np.bincount(_pieces(starts, points), minlength=len(starts))
+            keys = hilbert_keys(points)
+            np.add.at(counts, keys // (KEYS // COARSE) if len(starts) == COARSE else _pieces(starts, keys), 1)
         widths = np.diff(starts, append=KEYS)
         dense = (counts > at_most) & (widths > 1)
         if not dense.any():
@@ -53,25 +54,25 @@ def runs(places: Callable[[], Iterator[Points]], at_most: int) -> Runs:
         starts = np.sort(np.concatenate([starts, *cuts]))
 
 
-def _pieces(starts: Ints, points: Points) -> Ints:
-    return np.searchsorted(starts, hilbert_keys(points), side="right") - 1
+def _pieces(starts: Ints, keys: Ints) -> Ints:
+    return np.searchsorted(starts, keys, side="right") - 1
 
 
 def _runs(starts: Ints, counts: Ints, at_most: int) -> Runs:
-    """Pieces gathered one after the other, shards about equally full."""
+    """Neighbouring pieces gathered into one, shards about equally full."""
     total = int(counts.sum())
     full = -(-total // max(1, -(-total // at_most)))  # rows of a shard if all were equal
-    shard = np.zeros(len(starts), dtype=np.int64)
-    rows = [0]
-    for i in np.flatnonzero(counts):
-        count = int(counts[i])
+    rows, first, shard = [0], [0], [0]
+    for i, count in zip(np.flatnonzero(counts).tolist(), counts[counts > 0].tolist(), strict=True):
         if rows[-1] >= full or (rows[-1] and rows[-1] + count > at_most):
             rows.append(0)
-        shard[i] = len(rows) - 1
+        if shard[-1] != len(rows) - 1:
+            first.append(int(starts[i]))
+            shard.append(len(rows) - 1)
         rows[-1] += count
         while rows[-1] > at_most:
             rows[-1:] = [at_most, rows[-1] - at_most]
-    return Runs(starts, shard, at_most, rows)
+    return Runs(np.array(first), np.array(shard), at_most, rows)
 
 
 def distribute(rows: Iterator[Located], runs: Runs, folder: Path, held_bytes: int, progress: Progress) -> None:
@@ -82,7 +83,7 @@ def distribute(rows: Iterator[Located], runs: Runs, folder: Path, held_bytes: in
     seen = np.zeros(len(runs.starts), dtype=np.int64)
     number = 0
     for batch, points in _gathered(rows, held_bytes):
-        piece = _pieces(runs.starts, points)
+        piece = _pieces(runs.starts, hilbert_keys(points))
         order = np.argsort(piece, kind="stable")
         piece, counts = piece[order], np.bincount(piece, minlength=len(seen))
         rank = np.arange(len(order)) - (np.cumsum(counts) - counts - seen)[piece]  # of a row among those of its piece
