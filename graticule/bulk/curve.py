@@ -103,7 +103,7 @@ def _gathered(rows: Iterator[Located], held_bytes: int) -> Iterator[Located]:
     held: list[Located] = []
     for located in rows:
         held.append(located)
-        if sum(batch.nbytes for batch, _ in held) >= held_bytes:
+        if sum(batch.nbytes + points.nbytes for batch, points in held) >= held_bytes:
             yield joined(held)
             held = []
     if held:

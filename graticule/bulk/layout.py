@@ -20,7 +20,8 @@ from graticule.progress import Progress
 
 ORDERS = ("input", "hilbert")
 LARGEST_GROUP = 2  # row groups of a Parquet file may be so many times as long as a shard
-HELD_BYTES = 128 << 20  # rows that are held in memory to be sorted
+SORTED_BYTES = 128 << 20  # of a shard that is sorted in memory
+HELD_BYTES = 32 << 20  # of rows on their way to such shards
 
 
 def part(number: int) -> str:
@@ -120,7 +121,7 @@ def _by_curve(path: Path, folder: Path, lon: str | None, lat: str | None, shard_
         staged.append(folder / "00000.arrow", [(numbered, lonlat(lon=[], lat=[]))])
         counts = [0]
     else:
-        at_most = max(1, min(shard_rows, HELD_BYTES * len(first[1]) // max(first[0].nbytes, 1)))
+        at_most = max(1, min(shard_rows, SORTED_BYTES * len(first[1]) // max(first[0].nbytes, 1)))
         runs = curve.runs(places, at_most)
         with Progress(f"sort {path.name}", sum(runs.rows)) as progress:
             curve.distribute(rows(), runs, folder, HELD_BYTES, progress)
