@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
-from graticule.cli import osm
+from graticule.cli import export, osm
 from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="let workers of Ray write the shards (default: a cluster of this machine alone)",
     )
+
+    export.arguments(verb("export", "write a model as ONNX or program of torch, or STAC items of models and vectors"))
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
     one.add_argument(
@@ -218,6 +220,7 @@ def _prepare(asked: argparse.Namespace) -> int:
 
 
 def _train(asked: argparse.Namespace) -> int:
+    need("torch", "train")
     from graticule.runs import train
 
     model = train(asked.recipe, asked.data, to=asked.to, **pairs(asked.set))
@@ -327,6 +330,7 @@ def _heatmap(asked: argparse.Namespace) -> int:
 
 
 def _quickstart(asked: argparse.Namespace) -> int:
+    need("torch", "quickstart")
     from graticule.cli.quickstart import quickstart
 
     return quickstart(asked.out)
@@ -335,6 +339,7 @@ def _quickstart(asked: argparse.Namespace) -> int:
 COMMANDS = {
     "embed": _embed,
     "evaluate": _evaluate,
+    "export": export.run,
     "heatmap": _heatmap,
     "map": _map,
     "nearest": _nearest,

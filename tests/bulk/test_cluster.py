@@ -24,15 +24,15 @@ def digests(folder):
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
-def test_the_same_shards_by_two_workers_of_a_local_cluster(run, source, tmp_path, monkeypatch):
+def test_the_same_shards_by_two_workers_of_a_local_cluster(loaded, source, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed (graticule[scale])")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves its workers waiting
-    embed_table(run, source, tmp_path / "pool", shard_rows=300, numbers="int8")
+    embed_table(loaded, source, tmp_path / "pool", shard_rows=300, numbers="int8")
     ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
     try:
         given = {"shard_rows": 300, "numbers": "int8", "workers": 2, "ray": "local"}
-        assert embed_table(run, source, tmp_path / "ray", **given) == 900
+        assert embed_table(loaded, source, tmp_path / "ray", **given) == 900
         assert digests(tmp_path / "ray") == digests(tmp_path / "pool")
         for number in range(3):
             ours, theirs = (tmp_path / name / f"part-0000{number}.parquet" for name in ("pool", "ray"))
@@ -40,7 +40,7 @@ def test_the_same_shards_by_two_workers_of_a_local_cluster(run, source, tmp_path
         (tmp_path / "ray" / "part-00001.parquet").unlink()
         monkeypatch.setattr("graticule.bulk.table.whole", lambda job: retrained(job))
         with pytest.raises(CacheError, match="not the model this job began with"):
-            embed_table(run, source, tmp_path / "ray", **given)
+            embed_table(loaded, source, tmp_path / "ray", **given)
     finally:
         ray.shutdown()
 
@@ -52,7 +52,7 @@ def retrained(job):
     return job
 
 
-def test_without_ray_the_pip_line_is_said(run, source, tmp_path, monkeypatch):
+def test_without_ray_the_pip_line_is_said(loaded, source, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"pip install 'graticule\[scale\]'"):
         next(cluster.on_cluster(job(tmp_path), [], 1, "local"))

@@ -32,14 +32,14 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(grid, "CALL_PIXELS", 1000)
 
 
-def naive(run, west, north, height, width, pixel=PIXEL):
+def naive(loaded, west, north, height, width, pixel=PIXEL):
     """(height, width, DIM) vectors, pixel by pixel."""
     points = []
     for row in range(height):
         for column in range(width):
             points.append((west + (column + 0.5) * pixel, north - (row + 0.5) * pixel))
     lon, lat = np.array(points).T
-    return run.embed_points(lonlat(lon=lon, lat=lat)).reshape(height, width, -1)
+    return loaded.embed_points(lonlat(lon=lon, lat=lat)).reshape(height, width, -1)
 
 
 def close(a, b):
@@ -52,9 +52,9 @@ def test_tiles_are_as_large_as_fits(monkeypatch):
     assert {asked: tile_side(*asked) for asked in sizes} == sizes
 
 
-def test_geotiff_of_the_world(run, tmp_path):
+def test_geotiff_of_the_world(loaded, tmp_path):
     path = tmp_path / "world.tif"
-    assert embed_raster(run, path, bounds=WORLD, pixel=PIXEL) == (180, 360)
+    assert embed_raster(loaded, path, bounds=WORLD, pixel=PIXEL) == (180, 360)
     with rasterio.open(path) as dataset:
         assert (dataset.count, dataset.shape, set(dataset.dtypes)) == (DIM, (180, 360), {"float32"})
         assert tuple(dataset.bounds) == WORLD
@@ -64,56 +64,56 @@ def test_geotiff_of_the_world(run, tmp_path):
         assert dataset.overviews(1) == [2, 4]
         assert dataset.descriptions[3] == "embedding 3"
         emb = json.loads(dataset.tags()["emb"])
-        assert (emb["model_hash"], emb["quantization"]) == (run.about["weights"], None)
-        close(dataset.read().transpose(1, 2, 0), naive(run, -180, 90, 180, 360))
-        close(next(dataset.sample([(11.7, 48.1)])), run.embed(lon=[11.5], lat=[48.5])[0])
+        assert (emb["model_hash"], emb["quantization"]) == (loaded.about["weights"], None)
+        close(dataset.read().transpose(1, 2, 0), naive(loaded, -180, 90, 180, 360))
+        close(next(dataset.sample([(11.7, 48.1)])), loaded.embed(lon=[11.5], lat=[48.5])[0])
     assert [p.name for p in tmp_path.iterdir()] == ["world.tif"]
 
 
-def test_int8_geotiff_has_scales_and_overviews_are_means(run, tmp_path):
+def test_int8_geotiff_has_scales_and_overviews_are_means(loaded, tmp_path):
     path = tmp_path / "part.tif"
-    assert embed_raster(run, path, bounds=(0, 0, 160, 80), pixel=0.5, numbers="int8") == (160, 320)
-    scales = np.array(quantization(run, "int8")["scale"], dtype=np.float32)
+    assert embed_raster(loaded, path, bounds=(0, 0, 160, 80), pixel=0.5, numbers="int8") == (160, 320)
+    scales = np.array(quantization(loaded, "int8")["scale"], dtype=np.float32)
     with rasterio.open(path) as dataset:
         assert set(dataset.dtypes) == {"int8"}
         np.testing.assert_allclose(dataset.scales, scales, rtol=1e-6)
         numbers = dataset.read().transpose(1, 2, 0)
-        np.testing.assert_array_equal(numbers, to_int8(naive(run, 0, 80, 160, 320, 0.5), scales))
+        np.testing.assert_array_equal(numbers, to_int8(naive(loaded, 0, 80, 160, 320, 0.5), scales))
     with rasterio.open(path, overview_level=0) as half:
         means = numbers.reshape(80, 2, 160, 2, DIM).mean(axis=(1, 3))
         assert np.abs(half.read().transpose(1, 2, 0) - means).max() <= 0.51
 
 
 @pytest.mark.parametrize("numbers", ["float32", "float16", "int8"])
-def test_zarr_holds_vectors_and_axes(numbers, run, tmp_path):
+def test_zarr_holds_vectors_and_axes(numbers, loaded, tmp_path):
     path = tmp_path / "deep" / "world.zarr"
-    assert embed_raster(run, path, bounds=WORLD, pixel=PIXEL, numbers=numbers) == (180, 360)
+    assert embed_raster(loaded, path, bounds=WORLD, pixel=PIXEL, numbers=numbers) == (180, 360)
     group = zarr.open_group(path, mode="r")
     array = group["embedding"]
     assert (array.metadata.zarr_format, array.dtype, array.chunks) == (3, numbers, (128, 128, DIM))
     assert array.metadata.dimension_names == ("lat", "lon", "dimension")
     np.testing.assert_allclose(group["lat"][:], 89.5 - np.arange(180))
     np.testing.assert_allclose(group["lon"][:], -179.5 + np.arange(360))
-    assert group.attrs["emb"]["model_hash"] == run.about["weights"]
+    assert group.attrs["emb"]["model_hash"] == loaded.about["weights"]
     vectors = array[:].astype(np.float32) * (group["scale"][:] if numbers == "int8" else 1)
     allowed = {"float32": 1e-5, "float16": 2e-3, "int8": group["scale"][:].max() if numbers == "int8" else 0}[numbers]
-    assert np.abs(vectors - naive(run, -180, 90, 180, 360)).max() < allowed
+    assert np.abs(vectors - naive(loaded, -180, 90, 180, 360)).max() < allowed
 
 
-def test_over_the_antimeridian_and_at_the_pole(run, tmp_path):
-    embed_raster(run, tmp_path / "a.zarr", bounds=(170, 80, -170, 90), pixel=5.0)
+def test_over_the_antimeridian_and_at_the_pole(loaded, tmp_path):
+    embed_raster(loaded, tmp_path / "a.zarr", bounds=(170, 80, -170, 90), pixel=5.0)
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     np.testing.assert_allclose(group["lon"][:], [172.5, 177.5, 182.5, 187.5])
-    close(group["embedding"][:], naive(run, 170, 90, 2, 4, 5.0))
-    embed_raster(run, tmp_path / "a.tif", bounds=(170, 80, -170, 90), pixel=5.0)
+    close(group["embedding"][:], naive(loaded, 170, 90, 2, 4, 5.0))
+    embed_raster(loaded, tmp_path / "a.tif", bounds=(170, 80, -170, 90), pixel=5.0)
     with rasterio.open(tmp_path / "a.tif") as dataset:
         assert tuple(dataset.bounds) == (170, 80, 190, 90)
         close(dataset.read().transpose(1, 2, 0), group["embedding"][:])
 
 
-def test_one_pixel(run, tmp_path):
+def test_one_pixel(loaded, tmp_path):
     for name in ("a.tif", "a.zarr"):
-        assert embed_raster(run, tmp_path / name, bounds=(0, 0, 1, 1), pixel=1.0) == (1, 1)
+        assert embed_raster(loaded, tmp_path / name, bounds=(0, 0, 1, 1), pixel=1.0) == (1, 1)
 
 
 KILLED = """
@@ -153,29 +153,29 @@ embed_raster(load(sys.argv[2]), Path(sys.argv[3]), bounds=(-180, -90, 180, 90), 
 
 
 @pytest.mark.parametrize("when", ["manifest", "block"])
-def test_a_killed_zarr_goes_on_where_it_was(when, run, tmp_path):
+def test_a_killed_zarr_goes_on_where_it_was(when, loaded, tmp_path):
     out, whole = tmp_path / "out.zarr", tmp_path / "whole.zarr"
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(path=[str(Path(grid.__file__).parents[2])]))
-    done = subprocess.run([sys.executable, script, when, run.folder, out], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script, when, loaded.folder, out], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert json.loads((out / "_manifest.json").read_text())["rows"] == 128
     first = out / "embedding" / "c" / "0" / "0" / "0"
     before = first.stat().st_mtime_ns
     for path in (out, whole):
-        embed_raster(run, path, bounds=WORLD, pixel=PIXEL, numbers="int8")
+        embed_raster(loaded, path, bounds=WORLD, pixel=PIXEL, numbers="int8")
     assert first.stat().st_mtime_ns == before
     one, other = (zarr.open_group(path, mode="r")["embedding"][:] for path in (out, whole))
     np.testing.assert_array_equal(one, other)
     assert json.loads((out / "_manifest.json").read_text())["complete"]
     with pytest.raises(DataError, match=r"another size of pixels: 1.0 there, 2.0 now"):
-        embed_raster(run, out, bounds=WORLD, pixel=2.0, numbers="int8")
+        embed_raster(loaded, out, bounds=WORLD, pixel=2.0, numbers="int8")
 
 
-def test_what_cannot_be_is_refused(run, refused, command, tmp_path):
+def test_what_cannot_be_is_refused(loaded, refused, command, tmp_path):
     def asked(words, bounds=WORLD, pixel=PIXEL, out="a.zarr", **options):
         with pytest.raises(SettingError, match=words):
-            embed_raster(run, tmp_path / out, bounds=bounds, pixel=pixel, **options)
+            embed_raster(loaded, tmp_path / out, bounds=bounds, pixel=pixel, **options)
         assert os.listdir(tmp_path) == []
 
     asked("south below north; got -180 90 180 -90", bounds=(-180, 90, 180, -90))
@@ -189,8 +189,8 @@ def test_what_cannot_be_is_refused(run, refused, command, tmp_path):
     (tmp_path / "b.zarr").mkdir()
     (tmp_path / "b.zarr" / "mine").touch()
     with pytest.raises(DataError, match=r"b.zarr is of no such job"):
-        embed_raster(run, tmp_path / "b.zarr", bounds=WORLD, pixel=PIXEL)
-    model = ("--model", run.folder, "-o", tmp_path / "c.tif")
+        embed_raster(loaded, tmp_path / "b.zarr", bounds=WORLD, pixel=PIXEL)
+    model = ("--model", loaded.folder, "-o", tmp_path / "c.tif")
     assert "either a table of places, or --raster" in refused("embed", *model)
     assert "either a table of places, or --raster" in refused("embed", *model, "--raster", 0, 0, 1, 1)
     code, said, err = command("embed", "-q", *model, "--raster", -10, "-5.5", 10, 4.5, "--pixel", 0.5)

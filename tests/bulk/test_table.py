@@ -75,47 +75,47 @@ def as_form(source, form, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "geoparquet"])
-def test_shards_hold_every_row_in_order(form, run, source, places, tmp_path):
+def test_shards_hold_every_row_in_order(form, loaded, source, places, tmp_path):
     out = tmp_path / "out"
-    assert embed_table(run, as_form(source, form, tmp_path), out, shard_rows=300) == ROWS
+    assert embed_table(loaded, as_form(source, form, tmp_path), out, shard_rows=300) == ROWS
     rows = [270, 270, 270, 190] if form == "geoparquet" else [300, 300, 300, 100]  # whole row groups
     assert [entry["rows"] for entry in manifest(out)["shards"]] == rows
     whole = pa.concat_tables(shards(out))
     assert whole["id"].to_pylist() == list(range(ROWS))
     assert whole["name"].to_pylist() == [f"n{i}" for i in range(ROWS)]
-    np.testing.assert_allclose(table_vectors(whole), run.embed_points(places), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table_vectors(whole), loaded.embed_points(places), rtol=1e-4, atol=1e-5)
     assert sorted(p.name for p in out.iterdir()) == ["_manifest.json", *(f"part-0000{i}.parquet" for i in range(4))]
     assert len(geopandas.read_parquet(out)) == ROWS
     assert duckdb.sql(f"select count(distinct id) from '{out}/*.parquet'").fetchall() == [(ROWS,)]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_one_file_is_its_shards(form, run, source, tmp_path):
+def test_one_file_is_its_shards(form, loaded, source, tmp_path):
     path, out = as_form(source, form, tmp_path), tmp_path / "out.parquet"
-    embed_table(run, path, tmp_path / "whole.parquet")
-    assert embed_table(run, path, out, shard_rows=300) == ROWS
+    embed_table(loaded, path, tmp_path / "whole.parquet")
+    assert embed_table(loaded, path, out, shard_rows=300) == ROWS
     assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"), check_metadata=True)
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_row_groups_are_of_a_hundred_thousand_rows(run, tmp_path):
+def test_row_groups_are_of_a_hundred_thousand_rows(loaded, tmp_path):
     pq.write_table(pa.table({"lon": np.zeros(270_000), "lat": np.zeros(270_000)}), tmp_path / "in.parquet")
-    embed_table(run, tmp_path / "in.parquet", tmp_path / "out.parquet", shard_rows=130_000, numbers="int8")
+    embed_table(loaded, tmp_path / "in.parquet", tmp_path / "out.parquet", shard_rows=130_000, numbers="int8")
     file = pq.ParquetFile(tmp_path / "out.parquet").metadata
     assert [file.row_group(i).num_rows for i in range(file.num_row_groups)] == [100_000, 100_000, 70_000]
     assert file.row_group(0).column(0).compression == "ZSTD"
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
-def test_hilbert_order_is_a_sorted_permutation_with_row_numbers(form, run, source, places, tmp_path):
+def test_hilbert_order_is_a_sorted_permutation_with_row_numbers(form, loaded, source, places, tmp_path):
     out = tmp_path / "out"
-    assert embed_table(run, as_form(source, form, tmp_path), out, order="hilbert", shard_rows=300) == ROWS
+    assert embed_table(loaded, as_form(source, form, tmp_path), out, order="hilbert", shard_rows=300) == ROWS
     whole = pa.concat_tables(shards(out))
     expected = np.lexsort((np.arange(ROWS), hilbert_keys(places)))
     np.testing.assert_array_equal(whole["row"].to_numpy(), expected)
     np.testing.assert_array_equal(whole["id"].to_numpy(), expected)
     assert whole.column_names == ["id", "lon", "lat", "name", "row", "geometry", "bbox", "embedding"]
-    np.testing.assert_allclose(table_vectors(whole), run.embed_points(places[expected]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table_vectors(whole), loaded.embed_points(places[expected]), rtol=1e-4, atol=1e-5)
     sizes = [entry["rows"] for entry in manifest(out)["shards"]]
     assert len(sizes) in (4, 5)
     assert max(sizes) <= 300
@@ -125,22 +125,22 @@ def test_hilbert_order_is_a_sorted_permutation_with_row_numbers(form, run, sourc
     assert not (out / "_rows").exists()
 
 
-def test_hilbert_order_of_one_place_many_times(run, tmp_path):
+def test_hilbert_order_of_one_place_many_times(loaded, tmp_path):
     pq.write_table(pa.table({"lon": [5.0] * 70 + [6.0], "lat": [5.0] * 70 + [-6.0]}), tmp_path / "in.parquet")
-    assert embed_table(run, tmp_path / "in.parquet", tmp_path / "out", order="hilbert", shard_rows=20) == 71
+    assert embed_table(loaded, tmp_path / "in.parquet", tmp_path / "out", order="hilbert", shard_rows=20) == 71
     rows = [part["row"].to_pylist() for part in shards(tmp_path / "out")]
     assert sorted(row for part in rows for row in part) == list(range(71))
     assert max(map(len, rows)) <= 20
     assert [row for part in rows for row in part if row < 70] == list(range(70))
 
 
-def test_no_rows_and_one_row(run, tmp_path):
+def test_no_rows_and_one_row(loaded, tmp_path):
     for order in ("input", "hilbert"):
         for n in (0, 1):
             schema = pa.schema([("lon", pa.float64()), ("lat", pa.float64())])
             path = tmp_path / f"{order}{n}.parquet"
             pq.write_table(pa.Table.from_pylist([{"lon": 180.0, "lat": 90.0}] * n, schema=schema), path)
-            assert embed_table(run, path, tmp_path / f"{order}{n}", order=order, workers=2) == n
+            assert embed_table(loaded, path, tmp_path / f"{order}{n}", order=order, workers=2) == n
             (part,) = shards(tmp_path / f"{order}{n}")
             assert part.column_names == [
                 "lon",
@@ -155,22 +155,22 @@ def test_no_rows_and_one_row(run, tmp_path):
 
 
 @pytest.mark.parametrize("numbers", ["float32", "float16", "int8"])
-def test_numbers(numbers, run, source, places, tmp_path):
-    embed_table(run, source, tmp_path / "out.parquet", numbers=numbers)
+def test_numbers(numbers, loaded, source, places, tmp_path):
+    embed_table(loaded, source, tmp_path / "out.parquet", numbers=numbers)
     whole = pq.read_table(tmp_path / "out.parquet")
     assert str(whole.schema.field("embedding").type.value_type) == {"float32": "float", "float16": "halffloat"}.get(
         numbers, numbers
     )
-    vectors, exact = table_vectors(whole), run.embed_points(places)
+    vectors, exact = table_vectors(whole), loaded.embed_points(places)
     assert vectors.dtype == np.float32
     cosine = (vectors * exact).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(exact, axis=1)
     assert cosine.min() > {"float32": 1 - 1e-6, "float16": 1 - 1e-6, "int8": 0.999}[numbers]
     assert len(geopandas.read_parquet(tmp_path / "out.parquet")["embedding"][0]) == DIM
 
 
-def test_workers_write_the_same_shards(run, source, tmp_path):
+def test_workers_write_the_same_shards(loaded, source, tmp_path):
     for workers in (1, 2):
-        embed_table(run, source, tmp_path / f"{workers}", shard_rows=300, workers=workers, numbers="int8")
+        embed_table(loaded, source, tmp_path / f"{workers}", shard_rows=300, workers=workers, numbers="int8")
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
 
 
@@ -231,11 +231,11 @@ if __name__ == "__main__":
 """
 
 
-def killed(when, run, source, out, tmp_path):
+def killed(when, loaded, source, out, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(path=[str(Path(table.__file__).parents[2])]))
     return subprocess.run(
-        [sys.executable, script, when, run.folder, source, out], capture_output=True, text=True, check=False
+        [sys.executable, script, when, loaded.folder, source, out], capture_output=True, text=True, check=False
     )
 
 
@@ -251,11 +251,11 @@ def killed(when, run, source, out, tmp_path):
         ("parent of workers", "parquet", 1),
     ],
 )
-def test_killed_and_resumed_is_the_same_as_never_killed(when, form, kept, run, source, tmp_path):
+def test_killed_and_resumed_is_the_same_as_never_killed(when, form, kept, loaded, source, tmp_path):
     path, out, whole = as_form(source, form, tmp_path), tmp_path / "out", tmp_path / "whole"
     options = {"shard_rows": 300, "numbers": "int8", "order": "hilbert" if when.startswith("hilbert") else "input"}
-    embed_table(run, path, whole, **options)
-    done = killed(when, run, path, out, tmp_path)
+    embed_table(loaded, path, whole, **options)
+    done = killed(when, loaded, path, out, tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr
     for file in tmp_path.glob("*.worker"):
         gone_within(int(file.suffixes[-2][1:]), 10)
@@ -264,7 +264,7 @@ def test_killed_and_resumed_is_the_same_as_never_killed(when, form, kept, run, s
     )
     assert len(finished) == kept
     before = stamps(out)
-    assert embed_table(run, path, out, **options) == ROWS
+    assert embed_table(loaded, path, out, **options) == ROWS
     assert {name: stamps(out)[name] for name in finished} == {name: before[name] for name in finished}
     assert digests(out) == digests(whole)
     assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in whole.iterdir())
@@ -278,41 +278,41 @@ def gone_within(process, seconds):
         time.sleep(0.05)
 
 
-def test_a_killed_worker_ends_the_job_with_one_sentence(run, source, tmp_path):
-    done = killed("a worker", run, source, tmp_path / "out", tmp_path)
+def test_a_killed_worker_ends_the_job_with_one_sentence(loaded, source, tmp_path):
+    done = killed("a worker", loaded, source, tmp_path / "out", tmp_path)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "GraticuleError: A worker process was killed" in last
     assert "run the same command again to go on" in last
-    assert embed_table(run, source, tmp_path / "out", shard_rows=300, numbers="int8") == ROWS
-    embed_table(run, source, tmp_path / "whole", shard_rows=300, numbers="int8")
+    assert embed_table(loaded, source, tmp_path / "out", shard_rows=300, numbers="int8") == ROWS
+    embed_table(loaded, source, tmp_path / "whole", shard_rows=300, numbers="int8")
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_killed_while_joining(run, source, tmp_path):
+def test_killed_while_joining(loaded, source, tmp_path):
     out = tmp_path / "out.parquet"
-    assert killed("joining", run, source, out, tmp_path).returncode == -signal.SIGKILL
+    assert killed("joining", loaded, source, out, tmp_path).returncode == -signal.SIGKILL
     assert not out.exists()
     before = stamps(tmp_path / "out.parquet.parts")
     assert len(before) == 4
-    assert embed_table(run, source, out, shard_rows=300, numbers="int8") == ROWS
+    assert embed_table(loaded, source, out, shard_rows=300, numbers="int8") == ROWS
     assert pq.read_table(out)["id"].to_pylist() == list(range(ROWS))
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
-def test_nothing_is_embedded_twice(run, source, tmp_path, monkeypatch):
-    embed_table(run, source, tmp_path / "out", shard_rows=300)
+def test_nothing_is_embedded_twice(loaded, source, tmp_path, monkeypatch):
+    embed_table(loaded, source, tmp_path / "out", shard_rows=300)
     before = stamps(tmp_path / "out")
     monkeypatch.setattr(table, "write_shard", None)
-    assert embed_table(run, source, tmp_path / "out", shard_rows=300) == ROWS
+    assert embed_table(loaded, source, tmp_path / "out", shard_rows=300) == ROWS
     assert stamps(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("form", ["geoparquet", "csv"])
 @pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
-def test_a_damaged_shard_is_embedded_again(harm, form, run, source, tmp_path, caplog):
+def test_a_damaged_shard_is_embedded_again(harm, form, loaded, source, tmp_path, caplog):
     path, out = as_form(source, form, tmp_path), tmp_path / "out"
-    embed_table(run, path, out, shard_rows=300)
+    embed_table(loaded, path, out, shard_rows=300)
     before, made = stamps(out), digests(out)
     bad = out / "part-00001.parquet"
     whole = bad.read_bytes()
@@ -320,7 +320,7 @@ def test_a_damaged_shard_is_embedded_again(harm, form, run, source, tmp_path, ca
         bad.unlink()
     else:
         bad.write_bytes(whole[:-100] if harm == "cut" else whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
-    assert embed_table(run, path, out, shard_rows=300) == ROWS
+    assert embed_table(loaded, path, out, shard_rows=300) == ROWS
     assert "part-00001.parquet is missing or damaged: its rows are embedded again" in caplog.text
     assert bad.read_bytes() == whole
     assert digests(out) == made
@@ -328,51 +328,51 @@ def test_a_damaged_shard_is_embedded_again(harm, form, run, source, tmp_path, ca
     assert not (out / "_rows").exists()
 
 
-def test_another_input_model_or_setting_is_refused(run, source, places, tmp_path):
+def test_another_input_model_or_setting_is_refused(loaded, source, places, tmp_path):
     out = tmp_path / "out"
-    embed_table(run, source, out, shard_rows=300)
+    embed_table(loaded, source, out, shard_rows=300)
     for options, words in (
         ({"numbers": "int8"}, "another kind of numbers: float32 there, int8 now"),
         ({"order": "hilbert"}, "another order of rows: input there, hilbert now"),
         ({"shard_rows": 400}, "another size of shards: 300 there, 400 now"),
     ):
         with pytest.raises(DataError, match=f"{words}. Delete it or choose another place"):
-            embed_table(run, source, out, **{"shard_rows": 300, **options})
+            embed_table(loaded, source, out, **{"shard_rows": 300, **options})
     pq.write_table(pa.table({"id": np.arange(ROWS), "lon": places[:, 0], "lat": places[:, 1]}), source)
     with pytest.raises(DataError, match=r"another input: in.parquet \(.* bytes, .*\) there, in.parquet"):
-        embed_table(run, source, out, shard_rows=300)
-    other = shutil.copytree(run.folder, tmp_path / "other")
-    other_run = replace(run, folder=other, about=run.about | {"weights": "0" * 32})
+        embed_table(loaded, source, out, shard_rows=300)
+    other = shutil.copytree(loaded.folder, tmp_path / "other")
+    other_run = replace(loaded, folder=other, about=loaded.about | {"weights": "0" * 32})
     with pytest.raises(DataError, match="another model of that name"):
         embed_table(other_run, source, out, shard_rows=300)
 
 
-def test_an_input_that_changes_meanwhile_is_refused(run, source, tmp_path, monkeypatch):
+def test_an_input_that_changes_meanwhile_is_refused(loaded, source, tmp_path, monkeypatch):
     def changing(model, job, one):
         os.utime(source, ns=(0, 0))
         return shard.write_shard(model, job, one)
 
     monkeypatch.setattr(table, "write_shard", changing)
     with pytest.raises(DataError, match=r"in.parquet was changed while it was embedded. Delete .*out"):
-        embed_table(run, source, tmp_path / "out", shard_rows=300)
+        embed_table(loaded, source, tmp_path / "out", shard_rows=300)
 
 
-def test_a_model_trained_again_meanwhile_is_refused(run, source, tmp_path):
+def test_a_model_trained_again_meanwhile_is_refused(loaded, source, tmp_path):
     asked = {"dimensions": DIM, "model_hash": "0" * 32}
     with pytest.raises(CacheError, match="not the model this job began with"):
-        shard.job_model(job.Job(tmp_path, asked, {}, str(run.folder)))
+        shard.job_model(job.Job(tmp_path, asked, {}, str(loaded.folder)))
 
 
-def test_files_of_others_are_not_touched(run, source, tmp_path):
+def test_files_of_others_are_not_touched(loaded, source, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.parquet").touch()
     with pytest.raises(DataError, match=r"holds mine.parquet, which is of no such job"):
-        embed_table(run, source, tmp_path / "out")
+        embed_table(loaded, source, tmp_path / "out")
 
 
 @pytest.mark.parametrize("form", ["geoparquet", "csv", "parquet"])
 @pytest.mark.parametrize("order", ["input", "hilbert"])
-def test_a_bad_row_is_refused_before_anything_is_embedded(form, order, run, source, tmp_path, monkeypatch):
+def test_a_bad_row_is_refused_before_anything_is_embedded(form, order, loaded, source, tmp_path, monkeypatch):
     rows = pq.read_table(source)
     lat = rows["lat"].to_numpy().copy()
     lat[ROWS - 2] = 91
@@ -380,18 +380,18 @@ def test_a_bad_row_is_refused_before_anything_is_embedded(form, order, run, sour
     path = as_form(source, form, tmp_path)
     monkeypatch.setattr(table, "write_shard", None)
     with pytest.raises(CoordinateError, match=rf"same.{form}:{ROWS - 2} has .*lat=91"):
-        embed_table(run, path, tmp_path / "out", order=order, shard_rows=300)
+        embed_table(loaded, path, tmp_path / "out", order=order, shard_rows=300)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_column_that_hilbert_order_needs_is_refused(run, tmp_path):
+def test_a_column_that_hilbert_order_needs_is_refused(loaded, tmp_path):
     (tmp_path / "in.csv").write_text("lon,lat,row\n1,2,3\n")
     with pytest.raises(DataError, match="already has a column 'row'"):
-        embed_table(run, tmp_path / "in.csv", tmp_path / "out", order="hilbert")
-    assert embed_table(run, tmp_path / "in.csv", tmp_path / "out") == 1
+        embed_table(loaded, tmp_path / "in.csv", tmp_path / "out", order="hilbert")
+    assert embed_table(loaded, tmp_path / "in.csv", tmp_path / "out") == 1
 
 
-def test_wrong_options(run, source, tmp_path):
+def test_wrong_options(loaded, source, tmp_path):
     for options, words in (
         ({"order": "hilbrt"}, "Did you mean 'hilbert'"),
         ({"numbers": "int4"}, "Unknown kind of numbers 'int4'. Did you mean 'int8'"),
@@ -399,9 +399,9 @@ def test_wrong_options(run, source, tmp_path):
         ({"shard_rows": 0}, "at least 1, got 1 and 0"),
     ):
         with pytest.raises(SettingError, match=words):
-            embed_table(run, source, tmp_path / "out", **options)
+            embed_table(loaded, source, tmp_path / "out", **options)
     with pytest.raises(DataError, match=r"none.csv does not exist"):
-        embed_table(run, tmp_path / "none.csv", tmp_path / "out")
+        embed_table(loaded, tmp_path / "none.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -412,9 +412,9 @@ def test_layout_is_the_same_for_the_same_table(source, tmp_path):
         assert first == again
 
 
-def test_by_command(run, source, command, refused, tmp_path):
+def test_by_command(loaded, source, command, refused, tmp_path):
     out = tmp_path / "out"
-    given = (source, "-o", out, "--model", run.folder, "--shard-rows", 300, "--workers", 1)
+    given = (source, "-o", out, "--model", loaded.folder, "--shard-rows", 300, "--workers", 1)
     assert command("embed", "-q", *given, "--float16", "--order", "hilbert") == (0, f"{out}: {ROWS:,} rows\n", "")
     assert shards(out)[0].schema.field("embedding").type == pa.list_(pa.float16(), DIM)
     assert "another order of rows" in refused("embed", *given, "--float16")
