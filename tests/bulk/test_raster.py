@@ -157,7 +157,8 @@ def test_a_killed_zarr_goes_on_where_it_was(when, loaded, tmp_path):
     out, whole = tmp_path / "out.zarr", tmp_path / "whole.zarr"
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(path=[str(Path(grid.__file__).parents[2])]))
-    done = subprocess.run([sys.executable, script, when, loaded.folder, out], capture_output=True, text=True, check=False)
+    command = [sys.executable, script, when, loaded.folder, out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert json.loads((out / "_manifest.json").read_text())["rows"] == 128
     first = out / "embedding" / "c" / "0" / "0" / "0"
