@@ -1,4 +1,4 @@
-"""A trained run as a function: coordinates, texts or images in, vectors out; and vectors as GeoParquet.
+"""A trained run as a function: coordinates, texts or images in, vectors out.
 
 Places need numpy alone; texts, images and features of a tower need torch.
 """
@@ -6,7 +6,7 @@ Places need numpy alone; texts, images and features of a tower need torch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from graticule.encoders.networks import Vectors as Vectors
 from graticule.errors import SettingError, unknown
 from graticule.finished import about_run, origin
 from graticule.geo.coords import Points, fibonacci_lattice, lonlat
-from graticule.geo.geoparquet import Rows, write_geoparquet
-from graticule.geo.int8 import column_scales, to_int8
+from graticule.geo.geoparquet import write_geoparquet
+from graticule.geo.int8 import NUMBERS, column_scales, stored
 
 if TYPE_CHECKING:
     from torch.nn import Linear
@@ -119,8 +119,11 @@ class Model:
         points = lonlat(lon=lon, lat=lat)
         given = {"lon": points[:, 0], "lat": points[:, 1], **columns}
         rows = pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in given.items()})
-        embed, about = _kept(self, int8)
-        return write_geoparquet(Path(path), [(rows, points, embed(points))], about=about)
+        kept = quantization(self, "int8" if int8 else "float32")
+        vectors = stored(self.embed_points(points), kept)
+        return write_geoparquet(
+            Path(path), [(rows, points, vectors)], about=origin(self.about) | {"quantization": kept}
+        )
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
         """(n, ...) features of the modality's trunk -> (n, k) float32 in the shared space."""
@@ -169,52 +172,14 @@ def load(run: str | Path | None = None) -> Model:
     return Model(folder, about, StoredNetworks(folder, about))
 
 
-def _kept(model: Model, int8: bool) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
-    """How a file keeps the vectors of places, and what it says about them.
+def quantization(model: Model, numbers: str) -> dict[str, Any] | None:
+    """What a file that keeps vectors as `numbers` says of them, and `geo.int8.stored` makes of them.
 
     The scales of int8 are those of the model on an even lattice of the Earth, so that files of one model fit together.
+    SettingError for what is not one of NUMBERS.
     """
-    if not int8:
-        return model.embed_points, origin(model.about)
-    scales = column_scales(model.embed_points(fibonacci_lattice(LATTICE)))
-
-    def embed(points: Points) -> NDArray[np.int8]:
-        return to_int8(model.embed_points(points), scales)
-
-    return embed, origin(model.about) | {"quantization": {"type": "int8", "scale": scales.tolist()}}
-
-
-def embed_table(
-    model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None, int8: bool = False
-) -> int:
-    """Embed every row of a table (CSV, Parquet, JSONL, GeoJSON) into a GeoParquet file, order and rows kept.
-
-    With `int8` as in `Model.save`.
-    """
-    from graticule.data.tables import read_points
-    from graticule.progress import Progress
-
-    embed, about = _kept(model, int8)
-
-    def batches() -> Iterator[Rows]:
-        nowhere = lonlat(lon=[], lat=[])
-        with Progress(f"embed {path.name}") as progress:
-            for rows, points in read_points(path, lon=lon, lat=lat):
-                yield rows, points, embed(points)
-                progress.advance(len(points))
-            if not progress.done:
-                yield _no_rows(path), nowhere, embed(nowhere)
-
-    return write_geoparquet(out, batches(), about=about)
-
-
-def _no_rows(path: Path) -> Any:
-    """A batch of no rows with the columns of a table that has none; of strings where only their names are known."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from graticule.data.formats import open_table
-
-    if path.suffix == ".parquet":
-        return pa.RecordBatch.from_pylist([], schema=pq.read_schema(path))
-    return pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in open_table(path).columns]))
+    if numbers not in NUMBERS:
+        raise unknown("kind of numbers", numbers, NUMBERS)
+    if numbers != "int8":
+        return None if numbers == "float32" else {"type": numbers}
+    return {"type": "int8", "scale": column_scales(model.embed_points(fibonacci_lattice(LATTICE))).tolist()}

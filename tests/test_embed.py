@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graticule
-from graticule.embed import embed_table, load
+from graticule.bulk import embed_table
+from graticule.embed import load
 from graticule.errors import CacheError, CoordinateError, DataError, SettingError
 from graticule.geo.coords import uniform_places
 from graticule.geo.geoparquet import table_vectors, write_geoparquet
@@ -296,7 +297,7 @@ def test_only_prefixes_that_the_run_was_trained_for(run, cut):
 def test_int8_is_a_quarter_and_nearly_the_same(cut, tmp_path):
     places = uniform_places(500, seed=3)
     pq.write_table(pa.table({"lon": places[:, 0], "lat": places[:, 1]}), tmp_path / "in.parquet")
-    embed_table(cut, tmp_path / "in.parquet", tmp_path / "out.parquet", int8=True)
+    embed_table(cut, tmp_path / "in.parquet", tmp_path / "out.parquet", numbers="int8")
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("embedding").type == pa.list_(pa.int8(), DIM)
     kept, exact = table_vectors(table), cut.embed_points(places)

@@ -17,6 +17,7 @@ ORDER = [
     {"learners"},
     {"training"},
     {"embed", "embed_map"},
+    {"bulk"},
     {"zoo", "nearest", "export"},
     {"evaluation"},
     {"settings"},
