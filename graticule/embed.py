@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from graticule.errors import SettingError, unknown
 from graticule.finished import about_run, origin
 from graticule.geo.coords import Points, fibonacci_lattice, lonlat
 from graticule.geo.geoparquet import Rows, write_geoparquet
+from graticule.geo.grid import Axes
 from graticule.geo.int8 import column_scales, to_int8
 
 if TYPE_CHECKING:
@@ -78,31 +80,64 @@ class Model:
             )
         return replace(self, about={**self.about, "name": f"{name}[:{dim}]"}, length=dim)
 
-    def embed(self, *, lon: ArrayLike, lat: ArrayLike, batch_size: int = 16_384) -> Vectors:
-        """Degrees (WGS84, longitudes to 360 are wrapped) -> (n, dim) float32 vectors, in the order given."""
-        return self.embed_points(lonlat(lon=lon, lat=lat), batch_size)
+    def embed(self, *, lon: ArrayLike, lat: ArrayLike, batch_size: int = 16_384, precision: str = "float32") -> Vectors:
+        """Degrees (WGS84, longitudes to 360 are wrapped) -> (n, dim) float32 vectors, in the order given.
 
-    def embed_points(self, points: Points, batch_size: int = 16_384) -> Vectors:
-        """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32."""
-        return _in_batches(self.location, points, batch_size, self.dim)
+        With `precision` "bfloat16" several times as fast where the processor multiplies it, and rounded: the cosine to
+        the float32 vector is at least .9999. A raster given row after row (a flattened meshgrid) is faster than
+        scattered places.
+        """
+        return self.embed_points(lonlat(lon=lon, lat=lat), batch_size, precision)
+
+    def embed_points(self, points: Points, batch_size: int = 16_384, precision: str = "float32") -> Vectors:
+        """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32, as `embed`; `batch_size` is for accelerators."""
+        import torch
+
+        from graticule.encoders.fast import as_dtype, embed
+
+        dtype, device = as_dtype(precision), next(self.location.parameters()).device.type
+        if device == "cpu":
+            return embed(self.location, points, precision=precision, dim=self.dim)
+        with torch.autocast(device, dtype, enabled=precision != "float32"):
+            return _in_batches(self.location, points, batch_size, self.dim)
+
+    def embed_grid(self, *, lon: ArrayLike, lat: ArrayLike, precision: str = "float32") -> Iterator[Vectors]:
+        """A raster, from degrees of columns and of rows: bands of (rows, columns, dim) float32, the first row first.
+
+        A few bands are in memory at once, however many rows there are. Vectors are those of `embed`.
+        """
+        from graticule.encoders.fast import embed_grid
+
+        columns = lonlat(lon=lon, lat=np.zeros(np.size(lon)), where="column")
+        rows = lonlat(lon=np.zeros(np.size(lat)), lat=lat)
+        axes = Axes(columns[:, 0], rows[:, 1])
+        return embed_grid(self.location, axes, precision=precision, dim=self.dim)
 
     def share(self, vectors: Vectors) -> Vectors:
         """(n, dim) vectors of places -> (n, k) in the space of texts and images, where cosines tell likeness."""
         return vectors if self.shared is None else _in_batches(self.shared, vectors, 16_384, self.shared.out_features)
 
     def save(
-        self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, int8: bool = False, **columns: Sequence[Any]
+        self,
+        path: str | Path,
+        *,
+        lon: ArrayLike,
+        lat: ArrayLike,
+        int8: bool = False,
+        precision: str = "float32",
+        **columns: Sequence[Any],
     ) -> int:
         """Embed places given as arrays and write them, with further columns, as GeoParquet; returns the rows.
 
-        With `int8` the vectors are kept in a quarter of the space (`geo.geoparquet.table_vectors` reads them).
+        With `int8` the vectors are kept in a quarter of the space (`geo.geoparquet.table_vectors` reads them);
+        `precision` as in `embed`.
         """
         import pyarrow as pa
 
         points = lonlat(lon=lon, lat=lat)
         given = {"lon": points[:, 0], "lat": points[:, 1], **columns}
         rows = pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in given.items()})
-        embed, about = _kept(self, int8)
+        embed, about = _kept(self, int8, precision)
         return write_geoparquet(Path(path), [(rows, points, embed(points))], about=about)
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
@@ -173,32 +208,42 @@ def load(run: str | Path | None = None) -> Model:
     return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()}, shared)
 
 
-def _kept(model: Model, int8: bool) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
+def _kept(
+    model: Model, int8: bool, precision: str
+) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
     """How a file keeps the vectors of places, and what it says about them.
 
     The scales of int8 are those of the model on an even lattice of the Earth, so that files of one model fit together.
     """
+    embed = partial(model.embed_points, precision=precision)
     if not int8:
-        return model.embed_points, origin(model.about)
+        return embed, origin(model.about)
     scales = column_scales(model.embed_points(fibonacci_lattice(LATTICE)))
 
-    def embed(points: Points) -> NDArray[np.int8]:
-        return to_int8(model.embed_points(points), scales)
+    def rounded(points: Points) -> NDArray[np.int8]:
+        return to_int8(embed(points), scales)
 
-    return embed, origin(model.about) | {"quantization": {"type": "int8", "scale": scales.tolist()}}
+    return rounded, origin(model.about) | {"quantization": {"type": "int8", "scale": scales.tolist()}}
 
 
 def embed_table(
-    model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None, int8: bool = False
+    model: Model,
+    path: Path,
+    out: Path,
+    *,
+    lon: str | None = None,
+    lat: str | None = None,
+    int8: bool = False,
+    precision: str = "float32",
 ) -> int:
     """Embed every row of a table (CSV, Parquet, JSONL, GeoJSON) into a GeoParquet file, order and rows kept.
 
-    With `int8` as in `Model.save`.
+    With `int8` as in `Model.save`, `precision` as in `Model.embed`.
     """
     from graticule.data.tables import read_points
     from graticule.progress import Progress
 
-    embed, about = _kept(model, int8)
+    embed, about = _kept(model, int8, precision)
 
     def batches() -> Iterator[Rows]:
         nowhere = lonlat(lon=[], lat=[])
