@@ -26,7 +26,7 @@ from graticule.geo.grid import Axes, grid_axes, grid_points
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BLOCK = 1024  # places at a time
-FEW = 256  # places that are not worth a thread of their own
+FEW = 256  # places that are not worth a thread, or folding anything
 BAND = 16_384  # places of a grid that share what is computed once a row
 HIGHEST = 64  # rows of a grid at a time
 NARROWEST, WIDEST = 32, 65_536  # columns of a grid that repay its rows, and whose Fourier functions are kept
@@ -44,7 +44,7 @@ def embed(encoder: LocationEncoder, points: Points, *, precision: str = "float32
     Raises SettingError for an unknown precision.
     """
     dtype, axes = as_dtype(precision), grid_axes(points)
-    folded = fold(encoder, dtype)
+    folded = fold(encoder, dtype) if len(points) >= FEW else None
     out = np.empty((len(points), encoder.dim if dim is None else dim), dtype=np.float32)
     if axes is not None and (grid := _gridded(folded, axes)) is not None:
         image = out.reshape(len(axes.lat), len(axes.lon), out.shape[1])

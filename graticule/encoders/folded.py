@@ -58,7 +58,8 @@ def fold(encoder: LocationEncoder, dtype: torch.dtype) -> Folded | None:
     basis, arrays = encoder.basis.basis, encoder.basis.arrays()
     parts = basis.parts if isinstance(basis, Concat) else (basis,)
     found = [i for i, part in enumerate(parts) if isinstance(part, Harmonics) and part.dtype == "float32"]
-    split, body = split_body(encoder.body), split_body(copy.deepcopy(encoder.body).to(dtype))
+    split = split_body(encoder.body)
+    body = split if dtype == torch.float32 else split_body(copy.deepcopy(encoder.body).to(dtype))
     if not found or split is None or body is None or split[0].weight.dtype != torch.float32:
         return None
     dims = [part.dim for part in parts]
