@@ -174,8 +174,8 @@ what the first layer of an encoder is multiplied by, 512 places at a time.
 """
 RASTER_NOTE = """## A world raster
 
-{columns} x {rows} places through `Model.embed_grid`, and every tenth column of them as scattered places, in turn, each in a
-process of its own; medians of {raster_repeats}. What the body behind the first layer costs is the same both ways.
+{columns} x {rows} places through `Model.embed_grid`, and every tenth column of them as scattered places, in turn, each
+in a process of its own; medians of {raster_repeats}. The body behind the first layer costs the same both ways.
 """
 CURVES_NOTE = """## Curves
 

@@ -1,6 +1,7 @@
 """The parts of `benchmarks.embed_speed`, each in a process of its own.
 
-`python -m benchmarks.embed_speed_parts PART JSON` prints what a part says as one JSON. The environment says how many threads there are before any library is loaded.
+`python -m benchmarks.embed_speed_parts PART JSON` prints what a part says as one JSON. The environment says how many
+threads there are before any library is loaded.
 """
 
 from __future__ import annotations
