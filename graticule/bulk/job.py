@@ -20,6 +20,7 @@ ASKED = {  # in the order in which a difference is told
     "model": "model",
     "model_hash": "model of that name",
     "dimensions": "length of vectors",
+    "precision": "precision",
     "numbers": "kind of numbers",
     "input": "input",
     "lon": "column of longitudes",

@@ -31,6 +31,7 @@ def embed_raster(
         "model": model.about["name"],
         "model_hash": model.about["weights"],
         "dimensions": model.dim,
+        "precision": model.precision,
         "numbers": numbers,
         "bounds": [*map(float, bounds)],
         "pixel": float(pixel),

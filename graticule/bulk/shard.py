@@ -24,7 +24,7 @@ BATCH_ROWS = 16_384
 
 def job_model(job: Job) -> Model:
     """The model of a job, loaded; CacheError where it is not the one the job began with."""
-    model = load(job.model).prefix(job.asked["dimensions"])
+    model = load(job.model).prefix(job.asked["dimensions"]).in_precision(job.asked["precision"])
     if model.about["weights"] != job.asked["model_hash"]:
         raise CacheError(f"{model.folder} is not the model this job began with: it was trained again. Start a new job.")
     return model

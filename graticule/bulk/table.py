@@ -99,6 +99,7 @@ def _job(
         "model": model.about["name"],
         "model_hash": model.about["weights"],
         "dimensions": model.dim,
+        "precision": model.precision,
         "numbers": numbers,
         "order": order,
         "lon": lon,

@@ -93,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
         default="input",
         help="of rows: input (default), or hilbert: neighbours together, the row's number in the column row",
     )
+    one.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="bfloat16: rounded (cosine .9999), and faster on processors that multiply it (default: float32)",
+    )
     one.add_argument("--workers", type=int, help="processes side by side (default: one a core)")
     one.add_argument("--shard-rows", type=int, help="rows of a shard (default: 524288)")
     one.add_argument(
@@ -238,7 +244,7 @@ def _embed(asked: argparse.Namespace) -> int:
     from graticule.bulk.raster import embed_raster
     from graticule.bulk.table import SHARD_ROWS, embed_table
 
-    model = _model(asked.model)
+    model = _model(asked.model).in_precision(asked.precision)
     cut = model if asked.dim is None else model.prefix(asked.dim)
     numbers = asked.numbers or "float32"
     if asked.raster is not None and asked.pixel is not None and asked.table is None:

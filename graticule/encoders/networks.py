@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from graticule.encoders.towers import Tower
 
 Vectors = NDArray[np.float32]
+MANY = 100_000  # places whose embedding is worth the second in which torch is imported
 
 
 class Networks(Protocol):
@@ -51,8 +53,8 @@ class Networks(Protocol):
     def shared(self) -> Linear | None:
         """Vectors of places to the space of the towers; None: they are in it."""
 
-    def places(self, points: Points) -> Vectors:
-        """(n, 2) lon/lat degrees of one batch -> (n, dim)."""
+    def places(self, points: Points, *, precision: str, dim: int, batch_size: int) -> Vectors:
+        """(n, 2) lon/lat degrees -> (n, dim), the first numbers of each vector."""
 
     def share(self, vectors: Vectors) -> Vectors:
         """(n, dim) -> (n, k) vectors of the space of the towers."""
@@ -74,8 +76,8 @@ class TorchNetworks:
     def modalities(self) -> list[str]:
         return sorted(self.towers)
 
-    def places(self, points: Points) -> Vectors:
-        return in_torch(self.location, points)
+    def places(self, points: Points, *, precision: str, dim: int, batch_size: int) -> Vectors:
+        return places_in_torch(self.location, points, precision, dim, batch_size)
 
     def share(self, vectors: Vectors) -> Vectors:
         return vectors if self.shared is None else in_torch(self.shared, vectors)
@@ -140,11 +142,34 @@ class StoredNetworks:
         fill(module, tensors, prefix, self._folder)
         return module.eval()
 
-    def places(self, points: Points) -> Vectors:
-        return self._places(points)
+    def places(self, points: Points, *, precision: str, dim: int, batch_size: int) -> Vectors:
+        if precision == "float32" and (len(points) < MANY or not find_spec("torch")):
+            return self._places(points)[:, :dim]
+        return places_in_torch(self.location, points, precision, dim, batch_size)
 
     def share(self, vectors: Vectors) -> Vectors:
         return vectors if self._shared is None else self._shared(vectors, Scratch())
+
+
+def places_in_torch(location: LocationEncoder, points: Points, precision: str, dim: int, batch_size: int) -> Vectors:
+    """(n, 2) lon/lat degrees through a location encoder, by all threads, or on its device -> (n, dim)."""
+    import torch
+
+    from graticule.encoders.fast import as_dtype, embed
+
+    dtype, device = as_dtype(precision), next(location.parameters()).device.type
+    if device == "cpu":
+        return embed(location, points, precision=precision, dim=dim)
+    with torch.autocast(device, dtype, enabled=precision != "float32"):
+        return in_batches(partial(in_torch, location), points, batch_size, dim)
+
+
+def in_batches(network: Callable[[Any], Vectors], rows: NDArray[Any], batch_size: int, dim: int) -> Vectors:
+    """(n, ...) rows -> (n, dim), the first numbers of what a network gives, so many rows at a time."""
+    vectors = np.empty((len(rows), dim), dtype=np.float32)
+    for start in range(0, len(rows), batch_size):
+        vectors[start : start + batch_size] = network(rows[start : start + batch_size])[:, :dim]
+    return vectors
 
 
 def in_torch(module: Any, rows: NDArray[Any]) -> Vectors:
