@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 INSIDE = Path(__file__).parent / "model"  # the released model
+SPACES = ("own", "shared")  # of the vectors of places
 LATTICE = 16_384  # places, some 180 km apart
 Vectors = NDArray[np.float32]
 
@@ -173,32 +174,43 @@ def load(run: str | Path | None = None) -> Model:
     return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()}, shared)
 
 
-def _kept(model: Model, int8: bool) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
-    """How a file keeps the vectors of places, and what it says about them.
+def _kept(
+    model: Model, int8: bool, space: str = "own"
+) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
+    """How a file keeps the vectors of places in their own or the shared space, and what it says about them.
 
     The scales of int8 are those of the model on an even lattice of the Earth, so that files of one model fit together.
     """
+    if space not in SPACES:
+        raise unknown("space", space, SPACES)
+
+    def vectors(points: Points) -> Vectors:
+        own = model.embed_points(points)
+        return model.share(own) if space == "shared" else own
+
+    about = origin(model.about) | {"space": space}
     if not int8:
-        return model.embed_points, origin(model.about)
-    scales = column_scales(model.embed_points(fibonacci_lattice(LATTICE)))
+        return vectors, about
+    scales = column_scales(vectors(fibonacci_lattice(LATTICE)))
 
     def embed(points: Points) -> NDArray[np.int8]:
-        return to_int8(model.embed_points(points), scales)
+        return to_int8(vectors(points), scales)
 
-    return embed, origin(model.about) | {"quantization": {"type": "int8", "scale": scales.tolist()}}
+    return embed, about | {"quantization": {"type": "int8", "scale": scales.tolist()}}
 
 
 def embed_table(
-    model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None, int8: bool = False
-) -> int:
+    model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None, int8: bool = False,
+    space: str = "own",
+) -> int:  # fmt: skip
     """Embed every row of a table (CSV, Parquet, JSONL, GeoJSON) into a GeoParquet file, order and rows kept.
 
-    With `int8` as in `Model.save`.
+    With `int8` as in `Model.save`. `space` "shared" writes the vectors of `Model.share` instead of the places' own.
     """
     from graticule.data.tables import read_points
     from graticule.progress import Progress
 
-    embed, about = _kept(model, int8)
+    embed, about = _kept(model, int8, space)
 
     def batches() -> Iterator[Rows]:
         nowhere = lonlat(lon=[], lat=[])

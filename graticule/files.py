@@ -34,6 +34,19 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def stamp(path: Path) -> dict[str, Any]:
+    """What a file is now, in JSON types: its size, when it was changed last, its digest."""
+    about = path.stat()
+    return {"bytes": about.st_size, "changed_ns": about.st_mtime_ns, "blake2b": digest_file(path)}
+
+
+def is_as_stamped(path: Path, stamped: dict[str, Any]) -> bool:
+    """Whether a file still is what `stamp` saw; it is read as a whole only when its time of change is another."""
+    if not path.is_file() or path.stat().st_size != stamped["bytes"]:
+        return False
+    return bool(path.stat().st_mtime_ns == stamped["changed_ns"]) or digest_file(path) == stamped["blake2b"]
+
+
 def digest_json(value: Any) -> str:
     """BLAKE2b-128 of a value in JSON types, independent of the order of keys."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()

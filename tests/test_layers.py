@@ -16,7 +16,7 @@ ORDER = [
     {"learners"},
     {"training"},
     {"embed", "embed_map"},
-    {"zoo", "nearest"},
+    {"zoo", "nearest", "index"},
     {"evaluation"},
     {"settings"},
     {"parts"},

@@ -1,0 +1,200 @@
+"""Building an index: piece by piece, in bounded memory, killed at any moment it goes on from the last whole piece.
+
+The folder of an index holds
+
+    manifest.json      what the vectors are of, how many are in, and what the other files were when they were written
+    graph-N.usearch    the first N rows as int8 in a graph of neighbours (HNSW, Malkov & Yashunin 2018)
+    rows.int16         the same rows more finely, to compare the few that the graph proposes
+    places.float64     where the rows lie, lon/lat degrees
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graticule.data.vectors import VectorTable
+from graticule.errors import CacheError, DataError, SettingError, need
+from graticule.files import atomic_write, digest_json, is_as_stamped, read_json, stamp, write_json
+from graticule.geo.coords import Points
+from graticule.geo.directions import coarse, fine
+from graticule.progress import Progress
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+MANIFEST, ROWS, PLACES = "manifest.json", "rows.int16", "places.float64"
+PIECE = 1_000_000  # rows between two states on disk: what a kill costs at most
+BATCH = 16_384
+CONNECTIVITY, EXPANSION = 16, 128  # edges of a row in the graph, rows looked at to find them
+Pieces = Iterator[tuple[Points, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class VectorRows:
+    """What an index is made of: `count` vectors of `dim` numbers with their places, read from any row on."""
+
+    count: int
+    dim: int
+    batches: Callable[[int], Pieces]
+    about: dict[str, Any] = field(default_factory=dict)  # in JSON types: where they come from and which model made them
+
+
+def table_rows(path: str | Path) -> VectorRows:
+    """The rows of a GeoParquet of vectors, or of a folder of them, as `graticule embed` writes it."""
+    table = VectorTable(Path(path))
+    keys = ("model", "model_hash", "space", "dimensions")
+    about = {key: table.emb.get(key) for key in keys} | {"table": table_stamp(Path(path))}
+    return VectorRows(len(table), table.dim, table.batches, about)
+
+
+def array_rows(points: Points, vectors: NDArray[Any], **about: Any) -> VectorRows:
+    """(n, 2) places of `lonlat` and their (n, d) vectors, also memory-mapped; `about` says whose they are.
+
+    `about` may hold `model`, `model_hash` and `space`. Integers are taken as they are, the same unit in every column.
+    """
+    if vectors.ndim != 2 or len(points) != len(vectors):
+        raise DataError(f"An index needs one vector a place: {len(points)} places, vectors {vectors.shape}.")
+    state = hashlib.blake2b(digest_size=16)
+    for start in range(0, len(vectors), BATCH):
+        state.update(np.ascontiguousarray(points[start : start + BATCH]).tobytes())
+        state.update(np.ascontiguousarray(vectors[start : start + BATCH]).tobytes())
+
+    def batches(first: int) -> Pieces:
+        for start in range(first, len(vectors), BATCH):
+            yield points[start : start + BATCH], vectors[start : start + BATCH]
+
+    return VectorRows(len(vectors), vectors.shape[1], batches, {**about, "blake2b": state.hexdigest()})
+
+
+def table_stamp(path: Path) -> dict[str, Any]:
+    """Where a table is and what its files are, so that a changed one is noticed."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    return {"path": str(path.resolve()), "files": [stamp(file) for file in files]}
+
+
+def build_index(
+    rows: VectorRows, out: str | Path, *, connectivity: int = CONNECTIVITY, expansion: int = EXPANSION, threads: int = 0
+) -> Path:
+    """Put all rows into an index in the folder `out`, which is returned.
+
+    A finished index of the same rows is left alone, an unfinished one goes on. `connectivity` and `expansion` are
+    those of HNSW (M, efConstruction): more of them finds more and takes longer. 0 `threads` are one a core.
+
+    Raises SettingError for an impossible setting or a folder that holds another index, DataError for vectors that are
+    not finite, CacheError for an unfinished index that is damaged.
+    """
+    if connectivity < 2 or expansion < 1:
+        raise SettingError(
+            f"An index needs connectivity >= 2 and expansion >= 1, got connectivity={connectivity}, "
+            f"expansion={expansion}."
+        )
+    folder = Path(out)
+    about = {
+        "format": FORMAT, "rows": rows.count, "dim": rows.dim, "metric": "cos", "numbers": "int8",
+        "connectivity": connectivity, "expansion": expansion, "of": rows.about,
+    }  # fmt: skip
+    manifest = _begun(folder, about)
+    if manifest["complete"]:
+        return folder
+    graph = empty_graph(rows.dim, connectivity)
+    done = manifest["done"]
+    if done:
+        graph.load(str(folder / manifest["graph"]))
+    graph.expansion_add = expansion
+    with (
+        _opened(folder / ROWS, done * rows.dim * 2) as numbers,
+        _opened(folder / PLACES, done * 16) as places,
+        Progress(f"index {folder.name}", rows.count, start=done) as progress,
+    ):
+        saved = done
+        for points, vectors in rows.batches(done):
+            values = _checked(vectors, rows.dim, done)
+            directed = np.flatnonzero(values.any(axis=1))  # zeros have no direction: nothing is near them
+            keys = (done + directed).astype(np.uint64)
+            graph.add(keys, coarse(values[directed]), threads=threads)
+            numbers.write(values.tobytes())
+            places.write(np.ascontiguousarray(points, dtype=np.float64).tobytes())
+            done += len(values)
+            progress.advance(len(values))
+            if done - saved >= PIECE and done < rows.count:
+                _save(folder, manifest, graph, done, (numbers, places))
+                saved = done
+        if done != rows.count:
+            raise DataError(f"The vectors for {folder} end after {done:,} rows, {rows.count:,} were announced.")
+        _save(folder, manifest, graph, done, (numbers, places))
+    return folder
+
+
+def empty_graph(dim: int, connectivity: int = CONNECTIVITY) -> Any:
+    """A usearch index of int8 by cosine, without the table of keys that only a look-up by key needs."""
+    index = need("usearch.index", "index").Index
+    return index(ndim=dim, metric="cos", dtype="i8", connectivity=connectivity, enable_key_lookups=False)
+
+
+def _begun(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the folder's index of the same rows and settings, or that of a new one."""
+    if not (folder / MANIFEST).exists():
+        return {**about, "done": 0, "complete": False}
+    there: dict[str, Any] = read_json(folder / MANIFEST)
+    if _identity(there) != _identity(about):
+        raise SettingError(f"{folder} holds an index of other rows or settings. Choose another folder or delete it.")
+    if not there["complete"]:
+        if not is_as_stamped(folder / there["graph"], there["files"][there["graph"]]):
+            raise CacheError(f"{folder / there['graph']} is missing or damaged. Delete {folder} and build it again.")
+        logger.info("%s goes on at row %s", folder, f"{there['done']:,}")
+    return there
+
+
+def _identity(manifest: dict[str, Any]) -> str:
+    """What must be equal for an index to go on; a table may have moved."""
+    parts = {key: manifest[key] for key in ("format", "rows", "dim", "connectivity", "expansion")}
+    of = dict(manifest["of"])
+    if "table" in of:
+        of["table"] = [file["blake2b"] for file in of["table"]["files"]]
+    return digest_json({**parts, "of": of})
+
+
+def _opened(path: Path, size: int) -> BinaryIO:
+    """A file to append to, cut back to `size` bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    if path.stat().st_size < size:
+        raise CacheError(f"{path} is damaged: it is shorter than the index. Delete {path.parent} and build it again.")
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
+def _checked(vectors: NDArray[Any], dim: int, first: int) -> NDArray[np.int16]:
+    if vectors.shape[1:] != (dim,):
+        raise DataError(f"Expected vectors of {dim} numbers, got {vectors.shape[1:]} from row {first} on.")
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise DataError(f"Vectors must be finite, row {first + int(np.argmin(finite)):,} is not.")
+    return fine(vectors)
+
+
+def _save(folder: Path, manifest: dict[str, Any], graph: Any, done: int, files: tuple[BinaryIO, BinaryIO]) -> None:
+    """The state after `done` rows: the graph beside the former one, then the manifest that names it."""
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
+    name = f"graph-{done}.usearch"
+    atomic_write(folder / name, lambda temporary: graph.save(str(temporary)))
+    complete = done == manifest["rows"]
+    kept = [name, ROWS, PLACES] if complete else [name]
+    manifest |= {"done": done, "graph": name, "complete": complete}
+    manifest["files"] = {kept_name: stamp(folder / kept_name) for kept_name in kept}
+    write_json(folder / MANIFEST, manifest)
+    for other in folder.glob("graph-*.usearch"):
+        if other.name != name:
+            other.unlink()
