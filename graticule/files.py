@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from graticule.errors import CacheError
 
@@ -26,6 +26,18 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def opened_at(path: Path, size: int) -> BinaryIO:
+    """A file to append to, made where there is none, cut back to `size` bytes; CacheError for one that is shorter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    if path.stat().st_size < size:
+        raise CacheError(f"{path} is damaged: it is shorter than it was. Delete {path.parent} and run again.")
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
 
 
 def digest_file(path: Path) -> str:

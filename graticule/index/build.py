@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from graticule.data.vectors import VectorTable
 from graticule.errors import CacheError, DataError, SettingError, need
-from graticule.files import atomic_write, digest_json, is_as_stamped, read_json, stamp, write_json
+from graticule.files import atomic_write, digest_json, is_as_stamped, opened_at, read_json, stamp, write_json
 from graticule.geo.coords import Points
 from graticule.geo.directions import coarse, fine
 from graticule.progress import Progress
@@ -110,8 +110,8 @@ def build_index(
         graph.load(str(folder / manifest["graph"]))
     graph.expansion_add = expansion
     with (
-        _opened(folder / ROWS, done * rows.dim * 2) as numbers,
-        _opened(folder / PLACES, done * 16) as places,
+        opened_at(folder / ROWS, done * rows.dim * 2) as numbers,
+        opened_at(folder / PLACES, done * 16) as places,
         Progress(f"index {folder.name}", rows.count, start=done) as progress,
     ):
         saved = done
@@ -160,18 +160,6 @@ def _identity(manifest: dict[str, Any]) -> str:
     if "table" in of:
         of["table"] = [file["blake2b"] for file in of["table"]["files"]]
     return digest_json({**parts, "of": of})
-
-
-def _opened(path: Path, size: int) -> BinaryIO:
-    """A file to append to, cut back to `size` bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    if path.stat().st_size < size:
-        raise CacheError(f"{path} is damaged: it is shorter than the index. Delete {path.parent} and build it again.")
-    file = path.open("r+b")
-    file.truncate(size)
-    file.seek(size)
-    return file
 
 
 def _checked(vectors: NDArray[Any], dim: int, first: int) -> NDArray[np.int16]:

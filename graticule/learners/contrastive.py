@@ -82,7 +82,7 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            losses[TEACHER] = prefix_regression(self.location(rows.lonlat), rows.features.float(), self.prefixes)
+            losses[TEACHER] = prefix_regression(self._located(rows), rows.features.float(), self.prefixes)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
 
@@ -91,7 +91,7 @@ class ContrastiveLearner(Learner):
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self.location(rows.lonlat)
+            vectors[name] = self._located(rows)
             pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
@@ -103,9 +103,15 @@ class ContrastiveLearner(Learner):
         others = self.shared(self.location(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
+    def _located(self, rows: Placed) -> Tensor:
+        """The location vectors of rows, by their columns of the basis where these were computed before."""
+        known = None if rows.basis is None else self.location.features(rows.lonlat, rows.basis)
+        vectors: Tensor = self.location(rows.lonlat, known)
+        return vectors
+
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
         modality = self.towers[name](rows.features)
-        second = self.shared(self.location(rows.lonlat)) if self.second_view else None
+        second = self.shared(self._located(rows)) if self.second_view else None
         return Pair(name, self.shared(location), modality, second, lonlat=rows.lonlat)
 
     def _on_the_sphere(self, batch: Batch, locations: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:

@@ -196,7 +196,7 @@ def test_what_is_no_index_is_refused(index, tmp_path):
         open_index(tmp_path / "nothing")
     manifest = read_json(index.folder / "manifest.json")
     write_json(index.folder / "manifest.json", manifest | {"complete": False})
-    with pytest.raises(DataError, match="unfinished index. Run the same `graticule index` again"):
+    with pytest.raises(DataError, match="holds an unfinished index"):
         open_index(index.folder)
     write_json(index.folder / "manifest.json", manifest | {"format": 99})
     with pytest.raises(CacheError, match="of format 99, this version reads"):
@@ -285,7 +285,7 @@ def test_a_damaged_unfinished_index_is_refused(tmp_path, small_pieces):
         build_index(rows, out)
     (out / "graph-200.usearch").write_bytes(whole)
     damage(out / "rows.int16", "empty")
-    with pytest.raises(CacheError, match=r"rows\.int16 is damaged: it is shorter"):
+    with pytest.raises(CacheError, match=r"rows\.int16 is damaged: it is shorter than it was"):
         build_index(rows, out)
 
 
