@@ -1,11 +1,14 @@
-"""Building an index: piece by piece, in bounded memory, killed at any moment it goes on from the last whole piece.
+"""Building an index: graph by graph, in bounded memory; killed at any moment it goes on after the last whole graph.
 
 The folder of an index holds
 
-    manifest.json      what the vectors are of, how many are in, and what the other files were when they were written
-    graph-N.usearch    the first N rows as int8 in a graph of neighbours (HNSW, Malkov & Yashunin 2018)
-    rows.int16         the same rows more finely, to compare the few that the graph proposes
-    places.float64     where the rows lie, lon/lat degrees
+    manifest.json        what the vectors are of, how many are in, and what the other files were when they were written
+    graph-00000.usearch  a million rows as int8 in a graph of neighbours (HNSW, Malkov & Yashunin 2018), and so on
+    rows.int16           all rows more finely, to compare the few that the graphs propose
+    places.float64       where the rows lie, lon/lat degrees
+
+Graphs of a million rows are built faster than one of all: memory and what a kill costs stay the same however many rows
+there are. A search asks each of them.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from graticule.progress import Progress
 logger = logging.getLogger(__name__)
 FORMAT = 1
 MANIFEST, ROWS, PLACES = "manifest.json", "rows.int16", "places.float64"
-PIECE = 1_000_000  # rows between two states on disk: what a kill costs at most
+GRAPH_ROWS = 1_000_000  # of a graph: what a kill costs at most
 BATCH = 16_384
 CONNECTIVITY, EXPANSION = 16, 128  # edges of a row in the graph, rows looked at to find them
 Pieces = Iterator[tuple[Points, NDArray[Any]]]
@@ -81,7 +84,13 @@ def table_stamp(path: Path) -> dict[str, Any]:
 
 
 def build_index(
-    rows: VectorRows, out: str | Path, *, connectivity: int = CONNECTIVITY, expansion: int = EXPANSION, threads: int = 0
+    rows: VectorRows,
+    out: str | Path,
+    *,
+    connectivity: int = CONNECTIVITY,
+    expansion: int = EXPANSION,
+    graph_rows: int = GRAPH_ROWS,
+    threads: int = 0,
 ) -> Path:
     """Put all rows into an index in the folder `out`, which is returned.
 
@@ -91,71 +100,98 @@ def build_index(
     Raises SettingError for an impossible setting or a folder that holds another index, DataError for vectors that are
     not finite, CacheError for an unfinished index that is damaged.
     """
-    if connectivity < 2 or expansion < 1:
+    if connectivity < 2 or expansion < 1 or graph_rows < 1:
         raise SettingError(
-            f"An index needs connectivity >= 2 and expansion >= 1, got connectivity={connectivity}, "
-            f"expansion={expansion}."
+            "An index needs connectivity >= 2, expansion >= 1 and graph_rows >= 1, "
+            f"got {connectivity}, {expansion} and {graph_rows}."
         )
     folder = Path(out)
     about = {
         "format": FORMAT, "rows": rows.count, "dim": rows.dim, "metric": "cos", "numbers": "int8",
-        "connectivity": connectivity, "expansion": expansion, "of": rows.about,
+        "connectivity": connectivity, "expansion": expansion, "graph_rows": graph_rows, "of": rows.about,
     }  # fmt: skip
     manifest = _begun(folder, about)
     if manifest["complete"]:
         return folder
-    graph = empty_graph(rows.dim, connectivity)
-    done = manifest["done"]
-    if done:
-        graph.load(str(folder / manifest["graph"]))
-    graph.expansion_add = expansion
+    done = graph_rows * len(manifest["graphs"])
     with (
         opened_at(folder / ROWS, done * rows.dim * 2) as numbers,
         opened_at(folder / PLACES, done * 16) as places,
         Progress(f"index {folder.name}", rows.count, start=done) as progress,
     ):
-        saved = done
-        for points, vectors in rows.batches(done):
+        graph = None
+        for points, vectors in _cut(rows.batches(done), done, graph_rows):
             values = _checked(vectors, rows.dim, done)
+            graph = graph or empty_graph(rows.dim, connectivity, expansion)
             directed = np.flatnonzero(values.any(axis=1))  # zeros have no direction: nothing is near them
-            keys = (done + directed).astype(np.uint64)
-            graph.add(keys, coarse(values[directed]), threads=threads)
+            graph.add((done + directed).astype(np.uint64), coarse(values[directed]), threads=threads)
             numbers.write(values.tobytes())
             places.write(np.ascontiguousarray(points, dtype=np.float64).tobytes())
             done += len(values)
             progress.advance(len(values))
-            if done - saved >= PIECE and done < rows.count:
-                _save(folder, manifest, graph, done, (numbers, places))
-                saved = done
-        if done != rows.count:
-            raise DataError(f"The vectors for {folder} end after {done:,} rows, {rows.count:,} were announced.")
-        _save(folder, manifest, graph, done, (numbers, places))
+            if done % graph_rows == 0 or done == rows.count:
+                _keep(folder, manifest, graph, (numbers, places))
+                graph = None
+    if done != rows.count:
+        raise DataError(f"The vectors for {folder} end after {done:,} rows, {rows.count:,} were announced.")
+    manifest["files"] |= {name: stamp(folder / name) for name in (ROWS, PLACES)}
+    write_json(folder / MANIFEST, {**manifest, "complete": True})
     return folder
 
 
-def empty_graph(dim: int, connectivity: int = CONNECTIVITY) -> Any:
+def _cut(pieces: Pieces, first: int, graph_rows: int) -> Pieces:
+    """The same pieces, none of which reaches from the rows of one graph into those of the next."""
+    for points, vectors in pieces:
+        start = 0
+        while start < len(points):
+            stop = min(len(points), start + graph_rows - first % graph_rows)
+            yield points[start:stop], vectors[start:stop]
+            first += stop - start
+            start = stop
+
+
+def _keep(folder: Path, manifest: dict[str, Any], graph: Any, files: tuple[BinaryIO, BinaryIO]) -> None:
+    """One graph more: its file, then the manifest that names it."""
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
+    name = f"graph-{len(manifest['graphs']):05d}.usearch"
+    atomic_write(folder / name, lambda temporary: graph.save(str(temporary)))
+    manifest["graphs"].append(name)
+    manifest["files"][name] = stamp(folder / name)
+    write_json(folder / MANIFEST, manifest)
+
+
+def empty_graph(dim: int, connectivity: int, expansion: int) -> Any:
     """A usearch index of int8 by cosine, without the table of keys that only a look-up by key needs."""
     index = need("usearch.index", "index").Index
-    return index(ndim=dim, metric="cos", dtype="i8", connectivity=connectivity, enable_key_lookups=False)
+    options = {"connectivity": connectivity, "expansion_add": expansion, "enable_key_lookups": False}
+    return index(ndim=dim, metric="cos", dtype="i8", **options)
 
 
 def _begun(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     """The manifest of the folder's index of the same rows and settings, or that of a new one."""
     if not (folder / MANIFEST).exists():
-        return {**about, "done": 0, "complete": False}
+        return {**about, "graphs": [], "files": {}, "complete": False}
     there: dict[str, Any] = read_json(folder / MANIFEST)
     if _identity(there) != _identity(about):
         raise SettingError(f"{folder} holds an index of other rows or settings. Choose another folder or delete it.")
     if not there["complete"]:
-        if not is_as_stamped(folder / there["graph"], there["files"][there["graph"]]):
-            raise CacheError(f"{folder / there['graph']} is missing or damaged. Delete {folder} and build it again.")
-        logger.info("%s goes on at row %s", folder, f"{there['done']:,}")
+        refuse_damaged(folder, there)
+        logger.info("%s goes on at row %s", folder, f"{len(there['graphs']) * there['graph_rows']:,}")
     return there
+
+
+def refuse_damaged(folder: Path, manifest: dict[str, Any]) -> None:
+    """CacheError for the first file that is not what the manifest says."""
+    for name, stamped in manifest["files"].items():
+        if not is_as_stamped(folder / name, stamped):
+            raise CacheError(f"{folder / name} is missing or damaged. Delete {folder} and build it again.")
 
 
 def _identity(manifest: dict[str, Any]) -> str:
     """What must be equal for an index to go on; a table may have moved."""
-    parts = {key: manifest[key] for key in ("format", "rows", "dim", "connectivity", "expansion")}
+    parts = {key: manifest[key] for key in ("format", "rows", "dim", "connectivity", "expansion", "graph_rows")}
     of = dict(manifest["of"])
     if "table" in of:
         of["table"] = [file["blake2b"] for file in of["table"]["files"]]
@@ -169,20 +205,3 @@ def _checked(vectors: NDArray[Any], dim: int, first: int) -> NDArray[np.int16]:
     if not finite.all():
         raise DataError(f"Vectors must be finite, row {first + int(np.argmin(finite)):,} is not.")
     return fine(vectors)
-
-
-def _save(folder: Path, manifest: dict[str, Any], graph: Any, done: int, files: tuple[BinaryIO, BinaryIO]) -> None:
-    """The state after `done` rows: the graph beside the former one, then the manifest that names it."""
-    for file in files:
-        file.flush()
-        os.fsync(file.fileno())
-    name = f"graph-{done}.usearch"
-    atomic_write(folder / name, lambda temporary: graph.save(str(temporary)))
-    complete = done == manifest["rows"]
-    kept = [name, ROWS, PLACES] if complete else [name]
-    manifest |= {"done": done, "graph": name, "complete": complete}
-    manifest["files"] = {kept_name: stamp(folder / kept_name) for kept_name in kept}
-    write_json(folder / MANIFEST, manifest)
-    for other in folder.glob("graph-*.usearch"):
-        if other.name != name:
-            other.unlink()

@@ -16,14 +16,14 @@ from graticule.files import is_as_stamped, read_json
 from graticule.geo.coords import Points, great_circle_km
 from graticule.geo.directions import coarse, fine, unit
 from graticule.geo.ranking import Found, best_apart
-from graticule.index.build import FORMAT, MANIFEST, PLACES, ROWS, empty_graph
+from graticule.index.build import FORMAT, MANIFEST, PLACES, ROWS, empty_graph, refuse_damaged
 
 if TYPE_CHECKING:
     from graticule.embed import Model
 
 logger = logging.getLogger(__name__)
-PROPOSED = 8  # rows asked of the graph for each answer,
-LEAST_PROPOSED = 128  # and at least so many
+PROPOSED = 8  # rows asked of every graph for each answer,
+LEAST_PROPOSED = 64  # and at least so many
 WIDER = 8  # times as many, when too few of them lie apart
 WIDEST = 32_768  # more than that are found faster by comparing all rows
 BLOCK = 32_768  # rows compared at a time
@@ -35,7 +35,7 @@ class PlaceIndex:
 
     folder: Path
     manifest: dict[str, Any]
-    graph: Any
+    graphs: list[Any]
     rows: NDArray[np.int16]
     lonlat: Points
     table: VectorTable | None
@@ -68,18 +68,25 @@ class PlaceIndex:
         return model.prefix(self.dim) if self.space == "own" else model
 
     def search(
-        self, asked: NDArray[Any], k: int = 5, *, place: Points | None = None, apart_km: float = 0.0
+        self,
+        asked: NDArray[Any],
+        k: int = 5,
+        *,
+        place: Points | None = None,
+        apart_km: float = 0.0,
+        proposed: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers and cosines (at most k) of the rows most similar to the (dim,) vector `asked`, best first.
 
-        `place` and `apart_km` as in `nearest`: the search widens until enough rows lie apart.
+        `place` and `apart_km` as in `nearest`: the search widens until enough rows lie apart. `proposed` rows of each
+        graph are compared at first: more find more and take longer.
         """
         if k < 1:
             raise SettingError(f"Ask for at least one answer, got k={k}.")
         if asked.shape != (self.dim,) or not np.isfinite(asked).all():
             raise DataError(f"{self.folder} answers vectors of {self.dim} finite numbers, got {asked.shape}.")
         direction = unit(asked[None])[0]
-        count = max(LEAST_PROPOSED, PROPOSED * k)
+        count = proposed or max(LEAST_PROPOSED, PROPOSED * k)
         while True:
             everything = count > min(len(self), WIDEST) or not direction.any()
             rows = np.arange(len(self)) if everything else self._proposed(direction, count)
@@ -104,9 +111,13 @@ class PlaceIndex:
         return found
 
     def _proposed(self, direction: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Numbers of about `count` rows that come nearest in one byte a number, ascending, so that ties keep order."""
         asked = coarse(fine(direction[None]))[0]
-        rows: NDArray[np.int64] = self.graph.search(asked, count, threads=1).keys.astype(np.int64)
-        return np.sort(rows)  # ties keep the order of the rows
+        found = [graph.search(asked, count, threads=1) for graph in self.graphs]
+        rows = np.concatenate([matches.keys for matches in found]).astype(np.int64)
+        distances = np.concatenate([matches.distances for matches in found])
+        best = np.argpartition(distances, count)[:count] if len(rows) > count else slice(None)
+        return np.sort(rows[best])
 
     def _cosines(self, rows: NDArray[np.int64] | None, direction: NDArray[np.float32]) -> NDArray[np.float32]:
         if rows is not None:
@@ -129,14 +140,14 @@ def open_index(folder: str | Path, *, table: str | Path | None = None) -> PlaceI
         raise CacheError(f"{folder / MANIFEST} is of format {manifest.get('format')}, this version reads {FORMAT}.")
     if not manifest["complete"]:
         raise DataError(f"{folder} holds an unfinished index. Run the same `graticule index` again: it goes on.")
-    for name, stamped in manifest["files"].items():
-        if not is_as_stamped(folder / name, stamped):
-            raise CacheError(f"{folder / name} is missing or damaged. Delete {folder} and build it again.")
+    refuse_damaged(folder, manifest)
     count, dim = manifest["rows"], manifest["dim"]
-    graph = empty_graph(dim, manifest["connectivity"])
-    graph.view(str(folder / manifest["graph"]))
+    graphs = []
+    for name in manifest["graphs"]:
+        graphs.append(empty_graph(dim, manifest["connectivity"], manifest["expansion"]))
+        graphs[-1].view(str(folder / name))
     rows, lonlat = _mapped(folder / ROWS, np.int16, (count, dim)), _mapped(folder / PLACES, np.float64, (count, 2))
-    return PlaceIndex(folder, manifest, graph, rows, lonlat, _table(folder, manifest, table))
+    return PlaceIndex(folder, manifest, graphs, rows, lonlat, _table(folder, manifest, table))
 
 
 def _mapped(path: Path, kind: Any, shape: tuple[int, int]) -> NDArray[Any]:

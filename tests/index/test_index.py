@@ -124,7 +124,7 @@ def test_vectors_of_any_kind(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"connectivity": 1}, "connectivity >= 2"), ({"expansion": 0}, "expansion >= 1")],
+    [({"connectivity": 1}, "1, 128 and"), ({"expansion": 0}, "16, 0 and"), ({"graph_rows": 0}, "and 0")],
 )
 def test_impossible_settings(tmp_path, options, said):
     rows = array_rows(uniform_places(3), np.ones((3, DIM)))
@@ -166,7 +166,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "missing"])
-@pytest.mark.parametrize("name", ["graph-300.usearch", "rows.int16", "places.float64"])
+@pytest.mark.parametrize("name", ["graph-00000.usearch", "rows.int16", "places.float64"])
 def test_damaged_files_are_named(index, how, name):
     path = index.folder / name
     path.unlink() if how == "missing" else damage(path, how)
@@ -240,13 +240,24 @@ def dying(rows, after):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    monkeypatch.setattr(build_module, "BATCH", 50)
-    monkeypatch.setattr(build_module, "PIECE", 100)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(build_module, "BATCH", 70)  # of which some reach from one graph into the next
 
 
-@pytest.mark.parametrize("lives", [(1,), (3,), (9,), (2, 0, 4)])
-def test_a_killed_build_goes_on_without_loss_or_repetition(tmp_path, lives, small_pieces):
+def test_several_graphs_answer_as_one(tmp_path, small_batches):
+    points = uniform_places(1100, seed=1)
+    vectors = smooth(points)
+    whole = made(tmp_path, points, vectors, "whole")
+    several = made(tmp_path, points, vectors, "several", graph_rows=300)
+    assert ([len(graph) for graph in several.graphs], len(whole.graphs)) == ([300, 300, 300, 200], 1)
+    np.testing.assert_array_equal(several.rows, whole.rows)
+    for asked in smooth(uniform_places(5, seed=2)):
+        for k in (1, 10, 90):
+            assert several.search(asked, k)[0].tolist() == whole.search(asked, k)[0].tolist()
+
+
+@pytest.mark.parametrize("lives", [(1,), (3,), (6,), (2, 0, 4)])
+def test_a_killed_build_goes_on_without_loss_or_repetition(tmp_path, lives, small_batches):
     points = uniform_places(520, seed=1)
     vectors = smooth(points)
     vectors[130] = 0
@@ -254,39 +265,36 @@ def test_a_killed_build_goes_on_without_loss_or_repetition(tmp_path, lives, smal
     out = tmp_path / "torn"
     for after in lives:
         with pytest.raises(Killed):
-            build_index(dying(rows, after), out)
-        if (out / "manifest.json").exists():
-            manifest = read_json(out / "manifest.json")
-            assert manifest["done"] % 100 == 0
-            assert sorted(path.name for path in out.glob("graph*")) == [f"graph-{manifest['done']}.usearch"]
-    index = open_index(build_index(rows, out))
-    whole = made(tmp_path, points, vectors, "whole")
+            build_index(dying(rows, after), out, graph_rows=100)
+    index = open_index(build_index(rows, out, graph_rows=100))
+    whole = made(tmp_path, points, vectors, "whole", graph_rows=100)
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.folder.iterdir())
     np.testing.assert_array_equal(index.rows, whole.rows)
     np.testing.assert_array_equal(index.lonlat, points)
-    assert len(index.graph) == 519
-    keys = index.graph.search(np.ones(DIM, np.int8), 519).keys
-    assert len(set(keys.tolist())) == 519
+    keys = [graph.search(np.ones(DIM, np.int8), 100).keys.tolist() for graph in index.graphs]
+    assert [len(graph) for graph in index.graphs] == [100, 99, 100, 100, 100, 20]
+    assert sorted(key for some in keys for key in some) == [row for row in range(520) if row != 130]
     for asked in smooth(uniform_places(5, seed=2)):
         assert index.search(asked, 10)[0].tolist() == whole.search(asked, 10)[0].tolist()
 
 
-def test_a_damaged_unfinished_index_is_refused(tmp_path, small_pieces):
+def test_a_damaged_unfinished_index_is_refused(tmp_path, small_batches):
     points = uniform_places(520, seed=1)
     rows = array_rows(points, smooth(points))
     out = tmp_path / "torn"
     with pytest.raises(Killed):
-        build_index(dying(rows, 5), out)
+        build_index(dying(rows, 5), out, graph_rows=100)
     with pytest.raises(DataError, match="unfinished"):
         open_index(out)
-    whole = (out / "graph-200.usearch").read_bytes()
-    damage(out / "graph-200.usearch", "flip")
-    with pytest.raises(CacheError, match=r"graph-200\.usearch is missing or damaged"):
-        build_index(rows, out)
-    (out / "graph-200.usearch").write_bytes(whole)
+    path = out / "graph-00001.usearch"
+    whole = path.read_bytes()
+    damage(path, "flip")
+    with pytest.raises(CacheError, match=r"graph-00001\.usearch is missing or damaged"):
+        build_index(rows, out, graph_rows=100)
+    path.write_bytes(whole)
     damage(out / "rows.int16", "empty")
     with pytest.raises(CacheError, match=r"rows\.int16 is damaged: it is shorter than it was"):
-        build_index(rows, out)
+        build_index(rows, out, graph_rows=100)
 
 
 def test_rows_that_end_too_early(tmp_path):

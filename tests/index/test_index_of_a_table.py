@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -43,7 +42,10 @@ def test_an_index_answers_as_the_table_does(run, spots, shared, command, asked, 
     common = ("nearest", run.folder, *asked, "-k", "4", "--apart-km", apart)
     by_table, by_index = (command(*common, *more) for more in (("--places", spots), ("--index", shared[0])))
     assert by_table[0] == by_index[0] == 0, by_index[2]
-    assert by_index[1] == by_table[1]
+    lines = [[line.split() for line in out.splitlines()] for out in (by_table[1], by_index[1])]
+    assert [line[1:] for line in lines[1]] == [line[1:] for line in lines[0]]
+    for ours, theirs in zip(*lines, strict=True):
+        assert abs(float(ours[0]) - float(theirs[0])) < 0.0015  # the last digit that is shown
     assert by_index[1].count("spot") == 4
 
 
@@ -154,13 +156,12 @@ BUILD = """
 import sys
 from pathlib import Path
 import graticule.index.build as build
-build.PIECE = 2000
-build.build_index(build.table_rows(Path(sys.argv[1])), sys.argv[2], threads=1)
+build.build_index(build.table_rows(Path(sys.argv[1])), sys.argv[2], graph_rows=1000, threads=1)
 """
 
 
 def test_kill_9_then_the_same_command_again(run, tmp_path):
-    points = uniform_places(40_000, seed=1)
+    points = uniform_places(15_000, seed=1)
     vectors = tmp_path / "v.parquet"
     run.save(vectors, lon=points[:, 0], lat=points[:, 1])
     out = tmp_path / "torn"
@@ -176,9 +177,8 @@ def test_kill_9_then_the_same_command_again(run, tmp_path):
     assert child.wait() == -signal.SIGKILL
     with pytest.raises(DataError, match="unfinished"):
         open_index(out)
-    index = open_index(build_index(table_rows(vectors), out))
-    assert len(index) == len(index.graph) == 40_000
+    index = open_index(build_index(table_rows(vectors), out, graph_rows=1000))
+    assert len(index) == sum(map(len, index.graphs)) == 15_000
     np.testing.assert_array_equal(index.lonlat, points)
-    assert not [path for path in Path(out).iterdir() if path.name.startswith("graph") and "40000" not in path.name]
     whole = open_index(build_index(table_rows(vectors), tmp_path / "whole"))
     np.testing.assert_array_equal(index.rows, whole.rows)
