@@ -119,19 +119,19 @@ def build_index(
         opened_at(folder / PLACES, done * 16) as places,
         Progress(f"index {folder.name}", rows.count, start=done) as progress,
     ):
-        graph = None
+        waiting: list[NDArray[np.int8]] = []
         for points, vectors in _cut(rows.batches(done), done, graph_rows):
             values = _checked(vectors, rows.dim, done)
-            graph = graph or empty_graph(rows.dim, connectivity, expansion)
-            directed = np.flatnonzero(values.any(axis=1))  # zeros have no direction: nothing is near them
-            graph.add((done + directed).astype(np.uint64), coarse(values[directed]), threads=threads)
             numbers.write(values.tobytes())
             places.write(np.ascontiguousarray(points, dtype=np.float64).tobytes())
+            waiting.append(coarse(values))
             done += len(values)
-            progress.advance(len(values))
             if done % graph_rows == 0 or done == rows.count:
+                together = np.concatenate(waiting)
+                waiting.clear()
+                graph = empty_graph(rows.dim, connectivity, expansion)
+                _fill(graph, together, done - len(together), threads, progress)
                 _keep(folder, manifest, graph, (numbers, places))
-                graph = None
     if done != rows.count:
         raise DataError(f"The vectors for {folder} end after {done:,} rows, {rows.count:,} were announced.")
     manifest["files"] |= {name: stamp(folder / name) for name in (ROWS, PLACES)}
@@ -148,6 +148,18 @@ def _cut(pieces: Pieces, first: int, graph_rows: int) -> Pieces:
             yield points[start:stop], vectors[start:stop]
             first += stop - start
             start = stop
+
+
+def _fill(graph: Any, numbers: NDArray[np.int8], first: int, threads: int, progress: Progress) -> None:
+    """Put the rows from number `first` on into a graph, in random order: tables often come sorted by place, and edges
+    to far regions come from the time when a graph has few rows.
+    """
+    order = np.random.default_rng(first).permutation(len(numbers))
+    for start in range(0, len(numbers), BATCH):
+        chosen = order[start : start + BATCH]
+        directed = chosen[numbers[chosen].any(axis=1)]  # zeros have no direction: nothing is near them
+        graph.add((first + directed).astype(np.uint64), numbers[directed], threads=threads)
+        progress.advance(len(chosen))
 
 
 def _keep(folder: Path, manifest: dict[str, Any], graph: Any, files: tuple[BinaryIO, BinaryIO]) -> None:
