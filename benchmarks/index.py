@@ -24,10 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.index_places import ANSWERS, DIM, QUESTIONS, TIE, cores, embed, exact, questions, recall
-from benchmarks.osm_scale import peak_mb
-from benchmarks.running import markdown
-from benchmarks.training_speed import processor
+from benchmarks.index_places import ANSWERS, DIM, QUESTIONS, TIE, embed, exact, questions, recall
+from benchmarks.running import machine, markdown, peak_mb
 from graticule.files import read_json, write_json
 from graticule.geo.directions import unit
 
@@ -37,7 +35,7 @@ PROPOSED = (16, 32, 64, 128, 256)
 
 NOTE = """# Nearest among ten million
 
-`python -m benchmarks.index WORK{options}` ({processor}, {cores} cores; usearch {usearch})
+`python -m benchmarks.index WORK{options}` ({machine}; usearch {usearch})
 
 {rows:,} places, half uniform by area on land, half around cities; vectors of the model inside, {dim} numbers, given in
 float16. {questions:,} other places drawn in the same way are the questions, k = {answers}. The exact answers come from
@@ -239,8 +237,8 @@ def main() -> None:
     changed = asked.rows != asking.get_default("rows") or asked.settings != asking.get_default("settings")
     asked.out.write_text(
         NOTE.format(
-            options=f" --rows {asked.rows} --settings {asked.settings}" if changed else "", processor=processor(),
-            cores=cores(), usearch=usearch.__version__, rows=asked.rows, dim=DIM, questions=QUESTIONS, answers=ANSWERS,
+            options=f" --rows {asked.rows} --settings {asked.settings}" if changed else "", machine=machine(),
+            usearch=usearch.__version__, rows=asked.rows, dim=DIM, questions=QUESTIONS, answers=ANSWERS,
             tenth=float(np.median(tenth)), gap=float(np.median(tenth - eleventh)), tie=TIE,
             built=markdown(["", ""], facts), searched=searched, settings=asked.settings, proposed=LEAST_PROPOSED,
             compared=compared(work, asked.settings, vectors_asked, LEAST_PROPOSED),

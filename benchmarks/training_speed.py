@@ -10,7 +10,6 @@ same rows. About twelve minutes on two cores. Writes benchmarks/training_speed.m
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.running import markdown, parser
+from benchmarks.running import machine, markdown, parser
 from graticule.data.land import land_and_sea
 from graticule.data.loader import EpochSampler
 from graticule.data.tables import table
@@ -53,7 +52,7 @@ BASES: dict[str, dict[str, Any]] = {
 
 NOTE = """# Training with caches
 
-`python -m benchmarks.training_speed DATA SCRATCH` ({processor}, {cores} cores)
+`python -m benchmarks.training_speed DATA SCRATCH` ({machine})
 
 Pairs a second of whole steps: rows drawn, forward, InfoNCE, backward, AdamW. The model is that of the recipe
 `imagebind`, the location encoder `graticule` (harmonics to degree 30, residual MLP, 256-d), one tower with an MLP head.
@@ -214,19 +213,12 @@ def windows(data: Path, count: int) -> tuple[list[Any], Points, int]:
     return cut, land_and_sea(land=count, sea=0, draws=8 * count + 100), len(patches)
 
 
-def processor() -> str:
-    """The name of the processor, as the system has it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main() -> None:
     asking = parser("data", "scratch")
     asking.add_argument("--small", action="store_true", help="a check in two minutes: few rows, few rounds")
     asking.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     asked = asking.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     rounds, text_batch, image_batch = (1, 64, 16) if asked.small else (5, 1024, 256)
     basis_batch, places = (1024, 20_000) if asked.small else (4096, 200_000)
 
@@ -248,7 +240,7 @@ def main() -> None:
     verdict = f"By 5 % or more it pays for: {'; '.join(pays) or 'none of them'}."
     asked.out.write_text(
         NOTE.format(
-            processor=processor(), cores=cores, dtype=sentence.dtype, side=SIDE, patches=count, trunks=trunks,
+            machine=machine(), dtype=sentence.dtype, side=SIDE, patches=count, trunks=trunks,
             basis_batch=basis_batch, places=places, bases=markdown(header, [row for row, _ in found]), verdict=verdict,
         )
     )  # fmt: skip
