@@ -1,17 +1,22 @@
-"""A trained run as a function: coordinates, texts or images in, vectors out; and vectors as GeoParquet."""
+"""A trained run as a function: coordinates, texts or images in, vectors out; and vectors as GeoParquet.
+
+Places need numpy alone; texts, images and features of a tower need torch.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graticule.encoders.networks import Networks, StoredNetworks, in_torch
+from graticule.encoders.networks import Vectors as Vectors
 from graticule.errors import SettingError, unknown
 from graticule.finished import about_run, origin
 from graticule.geo.coords import Points, fibonacci_lattice, lonlat
@@ -29,12 +34,11 @@ logger = logging.getLogger(__name__)
 INSIDE = Path(__file__).parent / "model"  # the released model
 SPACES = ("own", "shared")  # of the vectors of places
 LATTICE = 16_384  # places, some 180 km apart
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, repr=False)
 class Model:
-    """A location encoder and the towers it was tied to.
+    """A location encoder and the towers it was tied to: torch modules, made when they are first used.
 
     `embed` gives the vectors that downstream models use; `embed_contents` gives texts or images, and `share` such
     vectors, in the space in which places and contents are compared by cosine similarity. `length`, where
@@ -43,9 +47,7 @@ class Model:
 
     folder: Path
     about: dict[str, Any]
-    location: LocationEncoder
-    towers: dict[str, Tower]
-    shared: Linear | None = None  # from location vectors to the space of the towers; None: they are in it
+    networks: Networks
     length: int | None = None
 
     def __repr__(self) -> str:
@@ -54,12 +56,27 @@ class Model:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return int(self.location.dim) if self.length is None else self.length
+        return self.networks.dim if self.length is None else self.length
+
+    @property
+    def location(self) -> LocationEncoder:
+        """The torch module that maps (n, 2) lon/lat degrees float64 to (n, d) vectors, uncut."""
+        return self.networks.location
+
+    @property
+    def towers(self) -> Mapping[str, Tower]:
+        """The torch modules of the modalities, by name."""
+        return self.networks.towers
+
+    @property
+    def shared(self) -> Linear | None:
+        """The torch module that maps vectors of places to the space of the towers; None: they are in it."""
+        return self.networks.shared
 
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities that can be embedded beside places."""
-        return sorted(self.towers)
+        return self.networks.modalities
 
     def prefix(self, dim: int) -> Model:
         """The same model with vectors of the first `dim` numbers, named "NAME[:dim]".
@@ -85,11 +102,11 @@ class Model:
 
     def embed_points(self, points: Points, batch_size: int = 16_384) -> Vectors:
         """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32."""
-        return _in_batches(self.location, points, batch_size, self.dim)
+        return _in_batches(self.networks.places, points, batch_size, self.dim)
 
     def share(self, vectors: Vectors) -> Vectors:
         """(n, dim) vectors of places -> (n, k) in the space of texts and images, where cosines tell likeness."""
-        return vectors if self.shared is None else _in_batches(self.shared, vectors, 16_384, self.shared.out_features)
+        return self.networks.share(vectors)
 
     def save(
         self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, int8: bool = False, **columns: Sequence[Any]
@@ -109,7 +126,7 @@ class Model:
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
         """(n, ...) features of the modality's trunk -> (n, k) float32 in the shared space."""
         tower = self._tower(modality)
-        return _in_batches(tower, features, batch_size, self.length or tower.dim)
+        return _in_batches(partial(in_torch, tower), features, batch_size, self.length or tower.dim)
 
     def embed_contents(self, modality: str, contents: Sequence[Any]) -> Vectors:
         """Texts, image arrays or encoded photos -> (n, k) float32 in the shared space, by trunk and head."""
@@ -119,32 +136,27 @@ class Model:
 
     def trunk(self, modality: str) -> Trunk | None:
         """The frozen trunk of a modality, made anew; None when the trunk is part of the tower."""
+        self._tower(modality)
         from graticule.encoders.towers import trunk
 
-        self._tower(modality)
         config = self.about["towers"][modality]["trunk"]
         return None if config is None else trunk(**config)
 
     def _tower(self, modality: str) -> Tower:
-        if not self.towers:
+        if not self.modalities:
             raise SettingError(
                 f"{self.about['name']!r} embeds places alone, it was tied to no {modality}: train another recipe with "
                 f"start={self.folder} to tie it."
             )
-        if modality not in self.towers:
-            raise unknown("modality of this model", modality, self.towers)
+        if modality not in self.modalities:
+            raise unknown("modality of this model", modality, self.modalities)
         return self.towers[modality]
 
 
-def _in_batches(module: Any, rows: NDArray[Any], batch_size: int, dim: int) -> Vectors:
-    import torch
-
-    device = next(chain(module.parameters(), module.buffers())).device
+def _in_batches(network: Callable[[Any], Vectors], rows: NDArray[Any], batch_size: int, dim: int) -> Vectors:
     vectors = np.empty((len(rows), dim), dtype=np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            batch = torch.from_numpy(np.array(rows[start : start + batch_size])).to(device)
-            vectors[start : start + batch_size] = module(batch)[:, :dim].float().cpu().numpy()
+    for start in range(0, len(rows), batch_size):
+        vectors[start : start + batch_size] = network(rows[start : start + batch_size])[:, :dim]
     return vectors
 
 
@@ -153,25 +165,9 @@ def load(run: str | Path | None = None) -> Model:
 
     Raises DataError when the folder holds no finished run, CacheError when its weights are damaged.
     """
-    from torch.nn import Linear
-
-    from graticule.encoders.location import location_encoder
-    from graticule.encoders.towers import tower
-    from graticule.tensors import fill, load_tensors
-
     folder = INSIDE if run is None else Path(run)
     about = about_run(folder, "location", "it embeds maps, not places. Use graticule.load_map or `graticule osm`.")
-    tensors, _ = load_tensors(folder / "model.safetensors")
-    location = location_encoder(**about["location"])
-    fill(location, tensors, "location.", folder)
-    towers = {name: tower(**entry["tower"]) for name, entry in about["towers"].items()}
-    for name, one in towers.items():
-        fill(one, tensors, f"towers.{name}.", folder)
-    shared = None
-    if about.get("shared"):
-        shared = Linear(location.dim, about["shared"])
-        fill(shared, tensors, "shared.", folder)
-    return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()}, shared)
+    return Model(folder, about, StoredNetworks(folder, about))
 
 
 def _kept(

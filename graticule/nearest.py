@@ -107,10 +107,9 @@ def _modality(model: Model, kinds: tuple[str, ...]) -> str:
     for name in model.modalities:
         if model.about["data"][name]["kind"] in kinds:
             return name
-    known = (
-        f"knows {', '.join(model.modalities)}; none of them" if model.towers else "embeds places alone: nothing in it"
-    )
-    raise SettingError(f"This model {known} reads {' or '.join(kinds)}.")
+    known = ", ".join(model.modalities)
+    said = f"knows {known}; none of them" if known else "embeds places alone: nothing in it"
+    raise SettingError(f"This model {said} reads {' or '.join(kinds)}.")
 
 
 def nearest(

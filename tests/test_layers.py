@@ -9,14 +9,15 @@ import graticule
 
 ORDER = [
     {"errors"},
-    {"files", "progress"},
-    {"finished", "tensors"},
+    {"blas", "files", "progress"},
+    {"finished", "weights"},
+    {"tensors"},
     {"geo"},
     {"data", "encoders", "objectives"},
     {"learners"},
     {"training"},
     {"embed", "embed_map"},
-    {"zoo", "nearest", "index"},
+    {"zoo", "nearest", "export", "index"},
     {"evaluation"},
     {"settings"},
     {"parts"},

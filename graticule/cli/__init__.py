@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
-from graticule.cli import osm
+from graticule.cli import export, osm
 from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--out", type=Path, required=True, help="folder for the index")
     one.add_argument("--connectivity", type=int, help="edges of a row in the graph (default: 16)")
     one.add_argument("--expansion", type=int, help="rows looked at to find them (default: 128)")
+
+    export.arguments(verb("export", "write a model as ONNX or program of torch, or STAC items of models and vectors"))
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
     one.add_argument(
@@ -189,6 +191,7 @@ def _prepare(asked: argparse.Namespace) -> int:
 
 
 def _train(asked: argparse.Namespace) -> int:
+    need("torch", "train")
     from graticule.runs import train
 
     model = train(asked.recipe, asked.data, to=asked.to, **pairs(asked.set))
@@ -304,6 +307,7 @@ def _heatmap(asked: argparse.Namespace) -> int:
 
 
 def _quickstart(asked: argparse.Namespace) -> int:
+    need("torch", "quickstart")
     from graticule.cli.quickstart import quickstart
 
     return quickstart(asked.out)
@@ -312,6 +316,7 @@ def _quickstart(asked: argparse.Namespace) -> int:
 COMMANDS = {
     "embed": _embed,
     "evaluate": _evaluate,
+    "export": export.run,
     "heatmap": _heatmap,
     "index": _index,
     "map": _map,

@@ -84,6 +84,10 @@ class Concat:
     def learned(self) -> tuple[str, ...]:
         return tuple(f"{i}_{name}" for i, part in enumerate(self.parts) for name in part.learned)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {f"{i}_{name}": shape for i, part in enumerate(self.parts) for name, shape in part.shapes.items()}
+
     def settings(self) -> dict[str, Any]:
         return {key: value for part in self.parts for key, value in part.settings().items()}
 

@@ -34,6 +34,10 @@ def harmonics(points: Any, max_degree: int, dtype: str = "float32", damping: flo
     if dtype not in ("float32", "float64"):
         raise SettingError(f"Harmonics come as float32 or float64, got dtype {dtype!r}.")
     xp = namespace(points)
+    if xp is not np and xp.compiler.is_exporting():
+        from graticule.encoders.traceable import harmonics_by_degree
+
+        return harmonics_by_degree(points, max_degree, dtype, damping)
     if xp is not np and points.device.type == "cpu":  # numpy: torch would share out every short step over its threads
         return xp.from_numpy(harmonics(points.detach().numpy(), max_degree, dtype, damping))
     make = {"dtype": getattr(xp, dtype)} | ({} if xp is np else {"device": points.device})

@@ -63,14 +63,18 @@ def hash_grid(xyz: Any, tables: Any, resolutions: Sequence[int], smooth: bool = 
         x, y, z = (share[side] for share, side in zip(shares, sides, strict=True))
         weight.append(x * y * z)
     rows = weighted_rows(tables, xp.stack(index, -1), xp.stack(weight, -1))  # (levels, n, features)
-    return rows.swapaxes(0, 1).reshape(len(xyz), levels * features)
+    return rows.swapaxes(0, 1).reshape(xyz.shape[0], levels * features)
 
 
 def weighted_rows(tables: Any, index: Any, weight: Any) -> Any:
     """Sum over k of weight[..., k] * row index[..., k] of all tables laid end to end, in the dtype of the tables."""
     table = tables.reshape(-1, tables.shape[-1])
     if isinstance(table, np.ndarray):
-        return np.einsum("...k,...kf->...f", weight.astype(table.dtype, copy=False), table[index])
+        return np.einsum("...k,...kf->...f", weight.astype(table.dtype, copy=False), table.take(index, axis=0))
+    if namespace(table).compiler.is_exporting():
+        from graticule.encoders.traceable import gathered_rows
+
+        return gathered_rows(table, index, weight)
     from graticule.encoders.weighted_rows import WeightedRows
 
     bags, corners = index.shape[:-1].numel(), index.shape[-1]
@@ -102,8 +106,12 @@ class HashGrid(BasisSettings):
     def dim(self) -> int:
         return self.levels * self.features
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"tables": (self.levels, 2**self.log2_entries, self.features)}
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        shape = (self.levels, 2**self.log2_entries, self.features)
+        shape = self.shapes["tables"]
         uniform = np.random.default_rng(self.seed).uniform(-self.init_scale, self.init_scale, shape)
         return {"tables": uniform.astype(np.float32)}
 

@@ -65,10 +65,13 @@ def test_words_have_no_place_among_own_vectors(run):
 
     import torch
 
+    from graticule.encoders.networks import TorchNetworks
     from graticule.errors import SettingError
     from graticule.nearest import question
 
-    apart = dataclasses.replace(run, shared=torch.nn.Linear(run.dim, 5))
+    own = graticule.load(run.folder)
+    shared = torch.nn.Linear(run.dim, 5)
+    apart = dataclasses.replace(own, networks=TorchNetworks(own.location, own.towers, shared))
     with pytest.raises(SettingError, match="by `graticule embed --space shared`"):
         question(apart, text="harbour", space="own")
     assert question(apart, lon=1, lat=2, space="own").shape == (run.dim,)
