@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 INSIDE = Path(__file__).parent / "model"  # the released model
+SPACES = ("own", "shared")  # of the vectors of places
 LATTICE = 16_384  # places, some 180 km apart
 PRECISIONS = ("float32", "bfloat16")
 
@@ -158,7 +159,7 @@ class Model:
         kept = quantization(self, "int8" if int8 else "float32")
         vectors = stored(self.embed_points(points), kept)
         return write_geoparquet(
-            Path(path), [(rows, points, vectors)], about=origin(self.about) | {"quantization": kept}
+            Path(path), [(rows, points, vectors)], about=origin(self.about) | {"space": "own", "quantization": kept}
         )
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
@@ -201,7 +202,21 @@ def load(run: str | Path | None = None) -> Model:
     return Model(folder, about, StoredNetworks(folder, about))
 
 
-def quantization(model: Model, numbers: str) -> dict[str, Any] | None:
+def place_vectors(model: Model, points: Points, space: str) -> Vectors:
+    """(n, 2) lon/lat degrees -> the vectors of places in their own space, or in that shared with texts and pictures.
+
+    SettingError for what is not one of SPACES, and for the shared space of vectors that were cut.
+    """
+    if space not in SPACES:
+        raise unknown("space", space, SPACES)
+    if space == "own":
+        return model.embed_points(points)
+    if model.length is not None:
+        raise SettingError(f"{model.about['name']!r} has no shared space: whole vectors lead to it, these are cut.")
+    return model.share(model.embed_points(points))
+
+
+def quantization(model: Model, numbers: str, space: str = "own") -> dict[str, Any] | None:
     """What a file that keeps vectors as `numbers` says of them, and `geo.int8.stored` makes of them.
 
     The scales of int8 are those of the model on an even lattice of the Earth, so that files of one model fit together.
@@ -211,4 +226,4 @@ def quantization(model: Model, numbers: str) -> dict[str, Any] | None:
         raise unknown("kind of numbers", numbers, NUMBERS)
     if numbers != "int8":
         return None if numbers == "float32" else {"type": numbers}
-    return {"type": "int8", "scale": column_scales(model.embed_points(fibonacci_lattice(LATTICE))).tolist()}
+    return {"type": "int8", "scale": column_scales(place_vectors(model, fibonacci_lattice(LATTICE), space)).tolist()}

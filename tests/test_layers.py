@@ -18,7 +18,7 @@ ORDER = [
     {"training"},
     {"embed", "embed_map"},
     {"bulk"},
-    {"zoo", "nearest", "export"},
+    {"zoo", "nearest", "export", "index"},
     {"evaluation"},
     {"settings"},
     {"parts"},

@@ -26,6 +26,7 @@ ASKED = {  # in the order in which a difference is told
     "lon": "column of longitudes",
     "lat": "column of latitudes",
     "order": "order of rows",
+    "space": "space",
     "shard_rows": "size of shards",
     "bounds": "extent",
     "pixel": "size of pixels",

@@ -13,7 +13,7 @@ from graticule.bulk import curve, staged
 from graticule.bulk.job import Job, Shard
 from graticule.bulk.staged import Located
 from graticule.data.batches import parquet_points
-from graticule.embed import Model, load
+from graticule.embed import Model, load, place_vectors
 from graticule.errors import CacheError
 from graticule.files import digest_file
 from graticule.geo.geoparquet import Rows, write_geoparquet
@@ -43,7 +43,7 @@ def write_shard(model: Model, job: Job, shard: Shard) -> dict[str, Any]:
 
     def embedded() -> Iterator[Rows]:
         for rows, points in shard_rows(job, shard):
-            vectors = stored(model.embed_points(points), quantization)
+            vectors = stored(place_vectors(model, points, job.asked["space"]), quantization)
             digest.update(np.ascontiguousarray(vectors).data)
             if len(points):
                 box[:2] = np.minimum(box[:2], points.min(axis=0))

@@ -34,6 +34,7 @@ def embed_table(
     lat: str | None = None,
     numbers: str = "float32",
     order: str = "input",
+    space: str = "own",
     workers: int = 1,
     shard_rows: int = SHARD_ROWS,
     ray: str | None = None,
@@ -44,6 +45,7 @@ def embed_table(
     on, of some `shard_rows` rows each, with a manifest of their digests.
     numbers: float32, float16, or int8 with a scale a column (`geo.geoparquet.table_vectors` reads all three).
     order: "input", or "hilbert": neighbours stand together, the number of the input's row in the column `row`.
+    space: "own", or "shared": the vectors of `Model.share`, to compare with texts and pictures.
     workers: processes on this machine, one thread each; with 1 all is done in this one. ray: the address of a Ray
     cluster, or "local": as many workers there.
 
@@ -57,7 +59,7 @@ def embed_table(
     single = out.suffix != "" and not out.is_dir()
     folder = out.with_name(f"{out.name}.parts") if single else out
     stamp = _stamp(path)
-    job = _laid_out(_job(model, path, folder, numbers, order, lon, lat, shard_rows), path)
+    job = _laid_out(_job(model, path, folder, numbers, order, space, lon, lat, shard_rows), path)
     with Progress(f"embed {path.name}", job.rows) as progress:
         progress.skip(job.rows - sum(shard.rows for shard in job.left))
         for shard, record in _written(model, job, workers, ray):
@@ -90,6 +92,7 @@ def _job(
     folder: Path,
     numbers: str,
     order: str,
+    space: str,
     lon: str | None,
     lat: str | None,
     shard_rows: int,
@@ -102,6 +105,7 @@ def _job(
         "precision": model.precision,
         "numbers": numbers,
         "order": order,
+        "space": space,
         "lon": lon,
         "lat": lat,
         "shard_rows": shard_rows,
@@ -110,7 +114,7 @@ def _job(
     job = open_job(folder, asked, path)
     if job is not None:
         return whole(job)
-    about = origin(model.about) | {"quantization": quantization(model, numbers)}
+    about = origin(model.about) | {"space": space, "quantization": quantization(model, numbers, space)}
     return Job(folder, asked, about, None if model.folder == INSIDE else str(model.folder.resolve()))
 
 

@@ -15,6 +15,7 @@ from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
     from graticule.embed import Model
+    from graticule.index import PlaceIndex
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,6 +109,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="let workers of Ray write the shards (default: a cluster of this machine alone)",
     )
+    one.add_argument(
+        "--space", default="own", help="own (default), or shared: vectors to compare with texts and pictures"
+    )
+
+    one = verb("index", "put a GeoParquet of vectors into an index that finds the nearest among millions")
+    one.add_argument("table", type=Path, help="file of `graticule embed`, or a folder of such files")
+    one.add_argument("-o", "--out", type=Path, required=True, help="folder for the index")
+    one.add_argument("--connectivity", type=int, help="edges of a row in the graph (default: 16)")
+    one.add_argument("--expansion", type=int, help="rows looked at to find them (default: 128)")
 
     export.arguments(verb("export", "write a model as ONNX or program of torch, or STAC items of models and vectors"))
 
@@ -126,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--places", type=Path, help="table of places to answer with (default: an even lattice of the Earth)"
     )
+    one.add_argument("--index", type=Path, metavar="FOLDER", help="answer from an index of `graticule index`")
     one.add_argument("-k", type=int, default=5, help="number of answers (default: 5)")
     one.add_argument("--apart-km", type=float, default=0.0, help="least distance between answers, and from the place")
     one.add_argument("--like", metavar="ID", help="of a folder of `graticule osm`: a region or an entity, as way/123")
@@ -261,11 +272,22 @@ def _embed(asked: argparse.Namespace) -> int:
         lat=asked.lat,
         numbers=numbers,
         order=asked.order,
+        space=asked.space,
         workers=asked.workers or os.cpu_count() or 1,
         shard_rows=asked.shard_rows or SHARD_ROWS,
         ray=asked.ray,
     )
     say(f"{asked.out}: {rows:,} rows")
+    return 0
+
+
+def _index(asked: argparse.Namespace) -> int:
+    from graticule.index import build_index, table_rows
+
+    given = {"connectivity": asked.connectivity, "expansion": asked.expansion}
+    rows = table_rows(asked.table)
+    build_index(rows, asked.out, **{name: value for name, value in given.items() if value is not None})
+    say(f"{asked.out}: {rows.count:,} rows")
     return 0
 
 
@@ -278,15 +300,30 @@ def _nearest(asked: argparse.Namespace) -> int:
         say("\n".join(osm.alike(asked)))
         return 0
     model = _model(asked.run)
+    index = None if asked.index is None else _opened(asked)
+    if index is not None:
+        model = index.fitting(model)
     image = None if asked.image is None else read_picture(model, asked.image)
-    vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image)
+    space = "shared" if index is None else index.space
+    vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image, space=space)
     place = None if asked.lon is None else lonlat(lon=[asked.lon], lat=[asked.lat])
-    for found in nearest(
-        vector, gallery(model, asked.answer, table=asked.places), asked.k, place=place, apart_km=asked.apart_km
-    ):
+    if index is not None:
+        answers = index.nearest(vector, asked.k, place=place, apart_km=asked.apart_km)
+    else:
+        among = gallery(model, asked.answer, table=asked.places)
+        answers = nearest(vector, among, asked.k, place=place, apart_km=asked.apart_km)
+    for found in answers:
         away = "" if found.distance_km is None else f"  {found.distance_km:8,.0f} km"
         say(f"{found.similarity:6.3f}  {found.lat:8.3f} {found.lon:9.3f}{away}  {found.name}")
     return 0
+
+
+def _opened(asked: argparse.Namespace) -> PlaceIndex:
+    from graticule.index import open_index
+
+    if asked.answer != "place":
+        raise SettingError(f"An index answers with places: leave --answer out, got {asked.answer!r}.")
+    return open_index(asked.index, table=asked.places)
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
@@ -347,6 +384,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "export": export.run,
     "heatmap": _heatmap,
+    "index": _index,
     "map": _map,
     "nearest": _nearest,
     "osm": osm.run,

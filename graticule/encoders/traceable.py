@@ -51,5 +51,5 @@ def nearest_of_all(xyz: Tensor, sites: Tensor, nearest: int) -> Tensor:
 
 
 def gathered_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Sum over k of weight[..., k] * table[index[..., k]]: (entries, f), (..., k) int64, (..., k) -> (..., f)."""
-    return (table[index] * weight.to(table.dtype)[..., None]).sum(-2)
+    """Sum over k of weight[..., k] * table[index[..., k]]: (entries, f), (..., k), (..., k) -> (..., f)."""
+    return (table[index.long()] * weight.to(table.dtype)[..., None]).sum(-2)

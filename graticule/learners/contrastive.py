@@ -85,7 +85,7 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            losses[TEACHER] = prefix_regression(self._places(rows.lonlat), rows.features.float(), self.prefixes)
+            losses[TEACHER] = prefix_regression(self._located(rows), rows.features.float(), self.prefixes)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
 
@@ -94,7 +94,7 @@ class ContrastiveLearner(Learner):
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self._places(rows.lonlat)
+            vectors[name] = self._located(rows)
             pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
@@ -106,13 +106,18 @@ class ContrastiveLearner(Learner):
         others = self.shared(self._places(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
-    def _places(self, lonlat: Tensor) -> Tensor:
-        """(n, dim) vectors of (n, 2) lon/lat degrees."""
-        return in_pieces(self.location, lonlat, self.rows_at_once)
+    def _places(self, lonlat: Tensor, features: Tensor | None = None) -> Tensor:
+        """(n, dim) vectors of (n, 2) lon/lat degrees, of which the basis may be known."""
+        return in_pieces(self.location, self.rows_at_once, lonlat, features)
+
+    def _located(self, rows: Placed) -> Tensor:
+        """The location vectors of rows, by their columns of the basis where these were computed before."""
+        known = None if rows.basis is None else self.location.features(rows.lonlat, rows.basis)
+        return self._places(rows.lonlat, known)
 
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
-        modality = in_pieces(self.towers[name], rows.features, self.rows_at_once)
-        second = self.shared(self._places(rows.lonlat)) if self.second_view else None
+        modality = in_pieces(self.towers[name], self.rows_at_once, rows.features)
+        second = self.shared(self._located(rows)) if self.second_view else None
         return Pair(name, self.shared(location), modality, second, lonlat=rows.lonlat)
 
     def _on_the_sphere(self, batch: Batch, locations: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:

@@ -262,7 +262,8 @@ def to_tensors(rows: Placed, device: torch.device) -> Placed:
     """The same rows as tensors on a device: places in float64, features as they are stored."""
     ragged = isinstance(rows.features, Tokens)
     features = rows.features if ragged else torch.from_numpy(np.ascontiguousarray(rows.features))
-    return Placed(torch.from_numpy(rows.lonlat).to(device), features.to(device), rows.ids)
+    basis = None if rows.basis is None else torch.from_numpy(np.ascontiguousarray(rows.basis)).to(device)
+    return Placed(torch.from_numpy(rows.lonlat).to(device), features.to(device), rows.ids, basis)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, float]]:

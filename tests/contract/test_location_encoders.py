@@ -130,6 +130,17 @@ def test_features_are_what_the_body_sees(encoder):
     assert torch.equal(encoder(PLACES, features), encoder(PLACES))
 
 
+def test_columns_that_training_leaves_alone_may_be_handed_in(encoder):
+    """They do not change with the weights, and with them the features are what they are without."""
+    known = encoder.basis.constant(PLACES)
+    assert known.shape == (len(PLACES), encoder.basis.constant_dim)
+    assert torch.equal(encoder.features(PLACES, known), encoder.features(PLACES))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.01)
+    assert torch.equal(encoder.basis.constant(PLACES), known)
+
+
 def test_same_seed_same_weights_and_no_trace_in_the_global_state(encoder):
     torch.manual_seed(123)
     state = torch.random.get_rng_state()

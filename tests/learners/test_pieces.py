@@ -64,7 +64,7 @@ def test_a_tower_that_trains_along_has_the_same_gradient():
     pixels = torch.randint(0, 10_000, (5, 12, 16, 16), dtype=torch.int16)
     weights = torch.randn(5, 6)
     pieces, whole = (
-        torch.autograd.grad((in_pieces(images, pixels, n) * weights).sum(), list(images.parameters())) for n in (2, 0)
+        torch.autograd.grad((in_pieces(images, n, pixels) * weights).sum(), list(images.parameters())) for n in (2, 0)
     )
     for a, b in zip(pieces, whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
@@ -86,9 +86,9 @@ def test_a_piece_is_seen_twice_and_nothing_else_is_kept():
             return super().forward(rows)
 
     layer, rows = Spy(3, 2), torch.randn(8, 3)
-    vectors = in_pieces(layer, rows, 3)
+    vectors = in_pieces(layer, 3, rows)
     torch.testing.assert_close(vectors, layer(rows))
     assert seen == [3, 3, 2, 8]
     vectors.sum().backward()
     assert sorted(seen[4:]) == [2, 3, 3]
-    assert in_pieces(layer, rows[:0], 3).shape == (0, 2)
+    assert in_pieces(layer, 3, rows[:0]).shape == (0, 2)
