@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.osm_country import country
-from benchmarks.running import markdown
+from benchmarks.running import markdown, peak_mb
 from graticule.data.osm.entities import Entities, Ledger
 from graticule.data.osm.reader import read_entities
 from graticule.data.osm.source import osm
@@ -171,12 +171,6 @@ def reset_peak_mb() -> float:
     """What this process holds now; `peak_mb` forgets what it held before."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_mb()
-
-
-def peak_mb() -> float:
-    """The most resident memory this process ever had; not that of the process it came from, as rusage has it."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
 
 
 def alone(part: str, path: Path, count: int = 0) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""What the benchmarks share: jobs side by side in processes of their own, command lines, and Markdown tables."""
+"""What the benchmarks share: jobs side by side in processes of their own, command lines, memory, and tables."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +29,19 @@ def side_by_side(module: str, jobs: Iterable[Sequence[str]], workers: int) -> No
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, jobs))
+
+
+def peak_mb() -> float:
+    """The most resident memory this process ever had; not that of the process it came from, as rusage has it."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
+def machine() -> str:
+    """How many cores, and what the machine calls its processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{os.cpu_count()} cores, {next(names, platform.machine())}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -49,7 +49,8 @@ def learner(parts: Parts, objective: Any, *, negatives: str = "", **options: Any
         contrast=settings.contrast, regression=settings.regression, distil=settings.distil,
         uniformity=settings.uniformity, consistency=settings.consistency, consistency_km=settings.consistency_km,
         other_places=[_other_places(name, settings) for name in names(settings.negatives or negatives)],
-        prefixes=parts.prefixes, shared=settings.shared if parts.towers else 0, **options,
+        prefixes=parts.prefixes, shared=settings.shared if parts.towers else 0,
+        rows_at_once=settings.rows_at_once, **options,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ class Settings:
 
     steps: int = 600
     batch_size: int = 1024  # rows a modality and step
+    rows_at_once: int = 0  # that encoders embed, and again in the backward pass, to save memory; 0: the whole batch
     batch_tokens: int = 8192  # geojepa: tokens a step, instead of rows
     row_tokens: int = 256  # geojepa: as many tokens of a region are drawn at most
     learning_rate: float = 1e-3
@@ -102,7 +103,7 @@ LEAST = {
     **dict.fromkeys(
         ("contrast", "distil", "dropout", "regression", "seed", "threads", "whiten", "last_learning_rate", "beta2"), 0
     ),
-    **dict.fromkeys(("uniformity", "consistency", "consistency_km", "coarse", "debias", "shared"), 0),
+    **dict.fromkeys(("uniformity", "consistency", "consistency_km", "coarse", "debias", "shared", "rows_at_once"), 0),
 }
 ACCEPTED: dict[str, tuple[type, ...]] = {
     "int": (int,),

@@ -50,6 +50,11 @@ def test_prefixes_are_not_of_a_shared_space():
         learner(parts(shared=3, prefixes="2"), None)
 
 
+def test_encoders_embed_as_many_rows_at_once_as_asked():
+    assert learner(parts(), None).rows_at_once == 0
+    assert learner(parts(rows_at_once=64), None).rows_at_once == 64
+
+
 def test_negatives_are_those_asked_for_or_else_the_recipe_s_own():
     def kinds(own="", **settings):
         return [type(places) for places in learner(parts(**settings), None, negatives=own).other_places]

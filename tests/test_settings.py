@@ -98,6 +98,7 @@ def test_wrong_types_are_refused_by_name(key, value):
     ("key", "value"),
     [
         ("batch_size", 0),
+        ("rows_at_once", -1),
         ("log_every", 0),
         ("checkpoint_every", -1),
         ("steps", -1),

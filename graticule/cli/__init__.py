@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
-from graticule.cli import osm
+from graticule.cli import export, osm
 from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
@@ -55,13 +55,61 @@ def parser() -> argparse.ArgumentParser:
     )
 
     one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
-    one.add_argument("table", type=Path, help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees")
-    one.add_argument("-o", "--out", type=Path, required=True, help="GeoParquet file to write")
+    one.add_argument(
+        "table", type=Path, nargs="?", help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees"
+    )
+    one.add_argument(
+        "--raster",
+        type=float,
+        nargs=4,
+        metavar=("WEST", "SOUTH", "EAST", "NORTH"),
+        help="instead of a table: a raster within these degrees, written to NAME.tif or NAME.zarr",
+    )
+    one.add_argument("--pixel", type=float, metavar="DEGREES", help="side of a pixel of the raster")
+    one.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        help="GeoParquet file to write, or without an ending a folder of shards",
+    )
     one.add_argument("--model", type=Path, help="folder of a run (default: the model inside the package)")
     one.add_argument("--lon", help="name of the longitude column")
     one.add_argument("--lat", help="name of the latitude column")
     one.add_argument("--dim", type=int, help="only so many numbers a vector, one of the run's prefixes (default: all)")
-    one.add_argument("--int8", action="store_true", help="keep vectors as int8, with the scale of each column beside")
+    numbers = one.add_mutually_exclusive_group()
+    numbers.add_argument(
+        "--int8",
+        action="store_const",
+        const="int8",
+        dest="numbers",
+        help="keep vectors as int8, with the scale of each column beside",
+    )
+    numbers.add_argument(
+        "--float16", action="store_const", const="float16", dest="numbers", help="keep vectors as float16"
+    )
+    one.add_argument(
+        "--order",
+        default="input",
+        help="of rows: input (default), or hilbert: neighbours together, the row's number in the column row",
+    )
+    one.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="bfloat16: rounded (cosine .9999), and faster on processors that multiply it (default: float32)",
+    )
+    one.add_argument("--workers", type=int, help="processes side by side (default: one a core)")
+    one.add_argument("--shard-rows", type=int, help="rows of a shard (default: 524288)")
+    one.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="let workers of Ray write the shards (default: a cluster of this machine alone)",
+    )
+
+    export.arguments(verb("export", "write a model as ONNX or program of torch, or STAC items of models and vectors"))
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
     one.add_argument(
@@ -193,11 +241,30 @@ def _model(run: Path | None) -> Model:
 
 
 def _embed(asked: argparse.Namespace) -> int:
-    from graticule.embed import embed_table
+    from graticule.bulk.raster import embed_raster
+    from graticule.bulk.table import SHARD_ROWS, embed_table
 
-    model = _model(asked.model)
+    model = _model(asked.model).in_precision(asked.precision)
     cut = model if asked.dim is None else model.prefix(asked.dim)
-    rows = embed_table(cut, asked.table, asked.out, lon=asked.lon, lat=asked.lat, int8=asked.int8)
+    numbers = asked.numbers or "float32"
+    if asked.raster is not None and asked.pixel is not None and asked.table is None:
+        height, width = embed_raster(cut, asked.out, bounds=asked.raster, pixel=asked.pixel, numbers=numbers)
+        say(f"{asked.out}: {height:,} x {width:,} pixels")
+        return 0
+    if asked.table is None or asked.raster is not None or asked.pixel is not None:
+        raise SettingError("Give either a table of places, or --raster WEST SOUTH EAST NORTH with --pixel DEGREES.")
+    rows = embed_table(
+        cut,
+        asked.table,
+        asked.out,
+        lon=asked.lon,
+        lat=asked.lat,
+        numbers=numbers,
+        order=asked.order,
+        workers=asked.workers or os.cpu_count() or 1,
+        shard_rows=asked.shard_rows or SHARD_ROWS,
+        ray=asked.ray,
+    )
     say(f"{asked.out}: {rows:,} rows")
     return 0
 
@@ -278,6 +345,7 @@ def _quickstart(asked: argparse.Namespace) -> int:
 COMMANDS = {
     "embed": _embed,
     "evaluate": _evaluate,
+    "export": export.run,
     "heatmap": _heatmap,
     "map": _map,
     "nearest": _nearest,

@@ -96,11 +96,12 @@ class Concat:
 
     def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
         arrays = self.arrays() if arrays is None else arrays
-        columns = [part(points, _under(f"{i}_", arrays)) for i, part in enumerate(self.parts)]
+        columns = [part(points, own_arrays(f"{i}_", arrays)) for i, part in enumerate(self.parts)]
         return namespace(points).concatenate(columns, -1)
 
 
-def _under(prefix: str, arrays: Arrays) -> Arrays:
+def own_arrays(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays whose names begin with `prefix`, without it: those of one part of a `Concat`."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 

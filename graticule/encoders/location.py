@@ -51,8 +51,11 @@ class BasisLayer(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """(n, 2) lon/lat degrees float64 -> (n, basis.dim)."""
-        arrays = dict(self.named_parameters()) | dict(self.named_buffers())
-        return self.basis(points, arrays)  # type: ignore[no-any-return]
+        return self.basis(points, self.arrays())  # type: ignore[no-any-return]
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The arrays of the basis as they are now."""
+        return dict(self.named_parameters()) | dict(self.named_buffers())
 
 
 class LocationEncoder(nn.Module):

@@ -54,6 +54,10 @@ def _double(array: Any) -> Any:
 
 def _nearest(xyz: Any, sites: Any, nearest: int) -> Any:
     """(n, 3) points, (s, 3) sites -> (n, nearest) numbers of the nearest sites, nearest first."""
+    if namespace(xyz) is not np and namespace(xyz).compiler.is_exporting():
+        from graticule.encoders.traceable import nearest_of_all
+
+        return nearest_of_all(xyz, sites, nearest)
     if isinstance(xyz, np.ndarray):
         return nearest_sites(xyz, sites, nearest)
     index = nearest_sites(xyz.detach().cpu().numpy(), sites.detach().cpu().numpy(), nearest)

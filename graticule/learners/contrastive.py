@@ -13,6 +13,7 @@ from graticule.encoders.towers import Tower
 from graticule.geo.coords import fibonacci_lattice
 from graticule.geo.placed import Batch, Placed
 from graticule.learners.base import Learner
+from graticule.learners.pieces import in_pieces
 from graticule.learners.places import PlaceQueue, RandomPlaces, RingPlaces, displaced
 from graticule.learners.teacher import TEACHER
 from graticule.objectives.hypersphere import alignment, uniformity
@@ -32,7 +33,7 @@ class ContrastiveLearner(Learner):
     them. With `contrast` 0 and no `regression` the towers do not learn. `uniformity` weighs how evenly the vectors of
     the batch's places are spread, `consistency` how far they are from those of places up to `consistency_km` away
     (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of these lengths, as the
-    objective may do.
+    objective may do. Encoders embed `rows_at_once` rows at a time (`learners.pieces`), 0 for all.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ContrastiveLearner(Learner):
         consistency_km: float = 5.0,
         prefixes: Sequence[int] = (),
         shared: int = 0,
+        rows_at_once: int = 0,
     ) -> None:
         super().__init__()
         self.location, self.towers, self.objective = location, nn.ModuleDict(towers), objective
@@ -60,6 +62,7 @@ class ContrastiveLearner(Learner):
         self.uniformity, self.consistency, self.consistency_km = uniformity, consistency, consistency_km
         targets = {name: tower.targets_dim for name, tower in towers.items()} if regression else {}
         self.decoders = nn.ModuleDict({name: nn.Linear(location.dim, dim) for name, dim in targets.items() if dim})
+        self.rows_at_once = rows_at_once
         self._seen: Tensor | None = None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -82,7 +85,7 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            losses[TEACHER] = prefix_regression(self.location(rows.lonlat), rows.features.float(), self.prefixes)
+            losses[TEACHER] = prefix_regression(self._places(rows.lonlat), rows.features.float(), self.prefixes)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
 
@@ -91,7 +94,7 @@ class ContrastiveLearner(Learner):
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self.location(rows.lonlat)
+            vectors[name] = self._places(rows.lonlat)
             pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
@@ -100,12 +103,16 @@ class ContrastiveLearner(Learner):
         if not sum(map(len, drawn)):
             return vectors, pairs
         places = torch.cat(drawn)
-        others = self.shared(self.location(places))
+        others = self.shared(self._places(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
+    def _places(self, lonlat: Tensor) -> Tensor:
+        """(n, dim) vectors of (n, 2) lon/lat degrees."""
+        return in_pieces(self.location, lonlat, self.rows_at_once)
+
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
-        modality = self.towers[name](rows.features)
-        second = self.shared(self.location(rows.lonlat)) if self.second_view else None
+        modality = in_pieces(self.towers[name], rows.features, self.rows_at_once)
+        second = self.shared(self._places(rows.lonlat)) if self.second_view else None
         return Pair(name, self.shared(location), modality, second, lonlat=rows.lonlat)
 
     def _on_the_sphere(self, batch: Batch, locations: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
@@ -118,7 +125,7 @@ class ContrastiveLearner(Learner):
             terms["uniformity"] = self.uniformity, uniformity(vectors)
         if self.consistency:
             places = torch.cat([rows.lonlat for rows in batch.values()])
-            beside = self.location(displaced(places, 0, self.consistency_km))
+            beside = self._places(displaced(places, 0, self.consistency_km))
             terms["consistency"] = self.consistency, alignment(vectors, beside)
         return terms
 

@@ -4,6 +4,9 @@ PairwiseInfoNCE   one softmax a modality, against the places of its own rows (ad
 MultiPairNTXent   one softmax over the pairs of all modalities (MELT)
 CspLoss           in-batch + random-place + dropout-view negatives (CSP)
 AllToAllInfoNCE   every two of {location, modalities} for rows that are co-located
+
+Each loss is a mean over rows. Of pairs that ask for a `part` of theirs it is the sum over that part, divided by the
+number of all rows: the losses and gradients of parts that make up the batch sum up to its own.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from graticule.errors import DataError
-from graticule.objectives.softmax import Pair, RowsFindPlaces, Temperature, check, find_own, similarities
+from graticule.objectives.softmax import Pair, RowsFindPlaces, Temperature, check, mean_loss, similarities, unit
 
 
 class PairwiseInfoNCE(RowsFindPlaces):
@@ -30,7 +33,7 @@ class PairwiseInfoNCE(RowsFindPlaces):
     def forward(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """Loss of each modality under its name, and their mean over rows as "loss"."""
         check(pairs)
-        parts = {pair.name: self.rows([pair]).mean() for pair in pairs}
+        parts = {pair.name: self.rows([pair]).sum() / len(pair.location) for pair in pairs}
         rows = sum(len(pair.location) for pair in pairs)
         total = torch.stack([parts[pair.name] * (len(pair.location) / rows) for pair in pairs]).sum()
         return {"loss": total, **parts}
@@ -50,8 +53,9 @@ class MultiPairNTXent(RowsFindPlaces):
         """The fused loss as "loss"; the share of each modality's rows under its name."""
         check(pairs)
         rows = self.rows(pairs)
-        parts = torch.split(rows, [len(pair.location) for pair in pairs])
-        return {"loss": rows.mean(), **{pair.name: part.mean() for pair, part in zip(pairs, parts, strict=True)}}
+        parts = torch.split(rows, [pair.asked_rows for pair in pairs])
+        means = {pair.name: part.sum() / len(pair.location) for pair, part in zip(pairs, parts, strict=True)}
+        return {"loss": rows.sum() / sum(len(pair.location) for pair in pairs), **means}
 
 
 class CspLoss(nn.Module):
@@ -84,13 +88,13 @@ class CspLoss(nn.Module):
                 raise DataError(
                     f"CspLoss needs a second view and random places of {pair.name!r}; the learner gave none."
                 )
-            scale = self.scale(pair.name)
-            near = scale * similarities(pair.modality, pair.location)
-            far = scale * similarities(pair.modality, pair.other_places)
-            terms["in_batch"].append(find_own(near))
-            alone = torch.cat([near.diagonal()[:, None], far], dim=1)
-            terms["random_places"].append((alone.logsumexp(dim=1) - alone[:, 0]).mean())
-            terms["views"].append(find_own(scale * similarities(pair.location, pair.second_view)))
+            scale, places = self.scale(pair.name), pair.location
+            terms["in_batch"].append(mean_loss(pair, scale, pair.modality, places, back=False))
+            rows, own_places = pair.modality[pair.asked], places[pair.asked]
+            near = scale * (unit(rows) * unit(own_places)).sum(dim=1)
+            alone = torch.cat([near[:, None], scale * similarities(rows, pair.other_places)], dim=1)
+            terms["random_places"].append((alone.logsumexp(dim=1) - near).sum() / len(places))
+            terms["views"].append(mean_loss(pair, scale, places, pair.second_view, back=False))
         means = {name: torch.stack(values).mean() for name, values in terms.items()}
         total = means["in_batch"] + self.random_weight * means["random_places"] + self.view_weight * means["views"]
         return {"loss": total, **means}
@@ -111,15 +115,13 @@ class AllToAllInfoNCE(nn.Module):
         check(pairs)
         if len({len(pair.location) for pair in pairs}) > 1:
             raise DataError(f"Co-located rows must be equally many: { ({p.name: len(p.location) for p in pairs}) }.")
+        if any(pair.asked != pairs[0].asked for pair in pairs):
+            raise DataError(f"Co-located rows must be the same part: { ({p.name: p.part for p in pairs}) }.")
         parts = {}
         for i, pair in enumerate(pairs):
-            parts[f"location-{pair.name}"] = self._couple(pair.location, pair.modality, self.scale(pair.name))
+            scale = self.scale(pair.name)
+            parts[f"location-{pair.name}"] = mean_loss(pair, scale, pair.location, pair.modality, back=True)
             for other in pairs[i + 1 :]:
-                scale = (self.scale(pair.name) * self.scale(other.name)).sqrt()
-                parts[f"{pair.name}-{other.name}"] = self._couple(pair.modality, other.modality, scale)
+                mean = (scale * self.scale(other.name)).sqrt()
+                parts[f"{pair.name}-{other.name}"] = mean_loss(pair, mean, pair.modality, other.modality, back=True)
         return {"loss": torch.stack(list(parts.values())).mean(), **parts}
-
-    @staticmethod
-    def _couple(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-        logits = scale * similarities(a, b)
-        return (find_own(logits) + find_own(logits.T)) / 2

@@ -1,8 +1,7 @@
 """What the distance between two places says about targets and negatives; an embedding alone knows nothing of it.
 
 Nearness    of each modality: how wide its targets are, and from what distance on a place is a negative
-Target      what each row of a softmax should find, and what is left out of its softmax
-find_near   the cross-entropy of a softmax with such a target
+Near        the targets and negatives of one softmax, made block by block
 """
 
 from __future__ import annotations
@@ -10,36 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from graticule.errors import SettingError, unknown
-from graticule.geo.coords import chord_km, unit_sphere
+from graticule.geo.coords import EARTH_RADIUS_KM, unit_sphere
+from graticule.objectives.blocks import Target, own
 
+ONE_PLACE = 1e-15  # haversines so small, half a metre, are rounding
 FAR = 80.0  # exponents stop here: smaller weights are nothing, and exp is ten times slower where it underflows
-KERNELS: dict[str, Callable[[Tensor], Tensor]] = {  # of the distance over the scale
-    "gaussian": lambda r: torch.exp(-(r.square() / 2).clamp(max=FAR)),
-    "exponential": lambda r: torch.exp(-r.clamp(max=FAR)),
-    "ball": lambda r: (r <= 1).to(r.dtype),
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {  # of the distance over the scale, which they overwrite
+    "gaussian": lambda r: r.square_().mul_(-0.5).clamp_(min=-FAR).exp_(),
+    "exponential": lambda r: r.neg_().clamp_(min=-FAR).exp_(),
+    "ball": lambda r: r.le_(1),
 }
-
-
-class Target(NamedTuple):
-    """Of n rows and m candidates, the first n of which are the rows' own: (n, m) weights, and (n, m) who is left out.
-
-    A weight is 0 or more and 1 for the own candidate, which is never left out.
-    """
-
-    weights: Tensor
-    left_out: Tensor
-
-    def back(self) -> Target:
-        """What the first n candidates should find among the rows."""
-        n = len(self.weights)
-        return Target(self.weights[:, :n].T, self.left_out[:, :n].T)
 
 
 @dataclass(frozen=True)
@@ -75,34 +59,64 @@ class Nearness:
                     raise SettingError(f"{what} of {name!r} must be a finite number of km, 0 or more, got {km:g}.")
 
     def targets(
-        self, rows: Sequence[tuple[str, Tensor]], others: Sequence[Tensor] = (), shares: Sequence[float] = (1.0,)
-    ) -> Iterator[Target]:
-        """A target for every share of the vector: of all rows together among their places and `others`.
+        self,
+        rows: Sequence[tuple[str, Tensor]],
+        others: Sequence[Tensor] = (),
+        shares: Sequence[float] = (1.0,),
+        dtype: torch.dtype = torch.float32,
+    ) -> Iterator[Near]:
+        """Targets for every share of the vector: of all rows together among their places and `others`.
 
-        `rows` are the modalities with the (n_i, 2) lon/lat degrees of their rows, `others` (k_i, 2) places of no row.
+        `rows` are modalities with the (n_i, 2) lon/lat degrees of rows, `others` (k_i, 2) places of no row.
+        Weights are computed in `dtype`.
         """
-        places = torch.cat([lonlat for _, lonlat in rows])
-        km = _between_km(places, torch.cat([places, *others]))
+        places = unit_sphere(torch.cat([lonlat for _, lonlat in rows] + list(others)))
         soft, mask = (
-            torch.cat([km.new_full((len(lonlat), 1), radii[name]) for name, lonlat in rows])
+            torch.cat([places.new_full((len(lonlat), 1), radii[name]) for name, lonlat in rows])
             for radii in (self.soft_km, self.mask_km)
         )
-        left_out = (km < mask).fill_diagonal_(False)
         for share in shares:
             scale = soft.clamp(min=1e-6) / share**self.coarse
-            yield Target((KERNELS[self.kernel](km / scale) * (soft > 0)).fill_diagonal_(1), left_out)
+            yield Near(
+                places,
+                (2 * EARTH_RADIUS_KM / scale).to(dtype),
+                torch.sin((mask / (2 * EARTH_RADIUS_KM)).clamp(max=math.pi / 2)).square().where(mask > 0, -1.0),
+                (soft == 0) if (soft == 0).any() else None,
+                KERNELS[self.kernel],
+            )
 
 
-def find_near(logits: Tensor, target: Target) -> Tensor:
-    """(n,) cross-entropies -sum_j p_ij log softmax_j(logits[i]) of (n, m) logits; one-hot weights give `find_own`."""
-    weights = target.weights.masked_fill(target.left_out, 0)
-    share = weights / weights.sum(dim=1, keepdim=True)
-    logits = logits.masked_fill(target.left_out, torch.finfo(logits.dtype).min / 2)  # finite: 0 of it is 0
-    return F.cross_entropy(logits, share.to(logits.dtype), reduction="none")
+@dataclass(frozen=True)
+class Near:
+    """Targets by distance of n rows among m places, the first n of which are their own: `blocks.Targets`.
+
+    `places` are (m, 3) points of the unit sphere. Of each row, (n, 1): the Earth's diameter over the scale of its
+    targets, the haversine below which places are left out, and whether its own place is the whole target, None for
+    nobody's.
+    """
+
+    places: Tensor
+    steepness: Tensor
+    masked: Tensor
+    alone: Tensor | None
+    kernel: Callable[[Tensor], Tensor]
+
+    def block(self, rows: slice, columns: slice) -> Target:
+        """The target of some rows among some places; distance over scale is 2 R asin(haversine^.5) / scale."""
+        haversine = _haversine(self.places[rows], self.places[columns])
+        left_out = haversine < self.masked[rows]
+        own(rows, columns, left_out)[1].fill_(False)
+        distance = haversine.to(self.steepness.dtype).clamp_(0, 1).sqrt_().asin_().mul_(self.steepness[rows])
+        weights = self.kernel(distance).masked_fill_(left_out, 0)
+        if self.alone is not None:
+            weights.masked_fill_(self.alone[rows], 0)
+        own(rows, columns, weights)[1].fill_(1)
+        return Target(weights, left_out)
 
 
-def _between_km(a: Tensor, b: Tensor) -> Tensor:
-    """Great-circle km of all (n, 2) with all (m, 2) lon/lat degrees: (n, m) float32, exactly 0 for equal places."""
-    straight = torch.cdist(unit_sphere(a), unit_sphere(b), compute_mode="donot_use_mm_for_euclid_dist")
-    km: Tensor = chord_km(straight.float())
-    return km
+def _haversine(a: Tensor, b: Tensor) -> Tensor:
+    """(n, m) haversines (1 - a.b) / 2 of the angles between (n, 3) and (m, 3) points of the unit sphere, in float64.
+
+    Below 0 within half a metre, where rounding begins.
+    """
+    return torch.addmm(a.new_full((1, 1), 0.5 - ONE_PLACE), a, b.T, alpha=-0.5)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from graticule.errors import DataError
+from graticule.objectives.blocks import KEPT, own
 from graticule.objectives.softmax import similarities
 
 
@@ -22,9 +25,17 @@ def uniformity(vectors: Tensor) -> Tensor:
     n = len(vectors)
     if n < 2:
         return vectors.sum() * 0
-    exponent = 4 * similarities(vectors, vectors) - 4  # -2 |x - y|^2
-    itself = torch.eye(n, dtype=torch.bool, device=vectors.device)
-    return exponent.masked_fill(itself, -math.inf).flatten().logsumexp(dim=0) - math.log(n * (n - 1))
+    at_once = max(1, KEPT // n)
+    parts = [slice(start, min(start + at_once, n)) for start in range(0, n, at_once)]
+    crowding = partial(checkpoint, _crowding, use_reentrant=False) if len(parts) > 1 else _crowding
+    return torch.cat([crowding(vectors, rows) for rows in parts]).logsumexp(dim=0) - math.log(n * (n - 1))
+
+
+def _crowding(vectors: Tensor, rows: slice) -> Tensor:
+    """Of some rows, log sum exp of -2 |x - y|^2 over all others."""
+    exponent = 4 * similarities(vectors[rows], vectors) - 4  # -2 |x - y|^2
+    own(rows, slice(0, len(vectors)), exponent)[1].fill_(-math.inf)
+    return exponent.logsumexp(dim=1)
 
 
 def alignment(vectors: Tensor, partners: Tensor) -> Tensor:

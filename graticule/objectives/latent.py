@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graticule.errors import DataError
+from graticule.objectives.blocks import find_own
 from graticule.objectives.regression import effective_rank
-from graticule.objectives.softmax import find_own, similarities
+from graticule.objectives.softmax import unit
 
 EPSILON = 1e-4  # VICReg: under the root, so that its slope stays finite
 KNOTS = 17  # LeJEPA: of the quadrature, from -LAST_KNOT to LAST_KNOT
@@ -88,8 +89,7 @@ def across_modalities(first: Tensor, second: Tensor, temperature: float = 0.1) -
     """
     if len(first) < 2:
         return (first.sum() + second.sum()) * 0
-    logits = similarities(first, second) / temperature
-    return (find_own(logits) + find_own(logits.T)) / 2
+    return find_own(unit(first) / temperature, unit(second), back=True).mean()
 
 
 def rank_about_zero(vectors: Tensor) -> Tensor:

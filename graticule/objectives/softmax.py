@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graticule.errors import DataError, SettingError
-from graticule.objectives.geography import Nearness, Target, find_near
+from graticule.objectives.blocks import find_own
+from graticule.objectives.geography import Near, Nearness
 
 MAX_LOGIT_SCALE = 100.0  # CLIP's clip: a learned temperature never falls below 0.01
 
@@ -22,7 +23,8 @@ class Pair(NamedTuple):
 
     `second_view` is the location embedding under another dropout mask (n, dim); `other_places` are
     embeddings of places of no row (k, dim): random places or a queue of earlier ones. `lonlat` (n, 2) and
-    `other_lonlat` (k, 2) say in degrees where they are, for targets by distance.
+    `other_lonlat` (k, 2) say in degrees where they are, for targets by distance. `part` are the rows whose losses
+    are asked for, where other processes ask for the others; None stands for all.
     """
 
     name: str
@@ -32,6 +34,23 @@ class Pair(NamedTuple):
     other_places: Tensor | None = None
     lonlat: Tensor | None = None
     other_lonlat: Tensor | None = None
+    part: slice | None = None
+
+    @property
+    def asked(self) -> slice:
+        """The rows whose losses are asked for, from where to where."""
+        start, stop, _ = (self.part or slice(None)).indices(len(self.location))
+        return slice(start, max(start, stop))
+
+    @property
+    def asked_rows(self) -> int:
+        """How many these are."""
+        return len(range(self.asked.start, self.asked.stop))
+
+    @property
+    def not_asked(self) -> tuple[slice, slice]:
+        """The rows before and behind them."""
+        return slice(0, self.asked.start), slice(self.asked.stop, len(self.location))
 
 
 class Temperature(nn.Module):
@@ -63,19 +82,23 @@ def check(pairs: Sequence[Pair]) -> None:
             )
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """(n, dim) vectors of length 1, never in bfloat16."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        return F.normalize(vectors.float() if vectors.dtype == torch.bfloat16 else vectors, dim=-1)
+
+
 def similarities(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarities of all rows of `a` with all rows of `b`: (n, dim), (m, dim) -> (n, m), never in bfloat16."""
     with torch.autocast(a.device.type, enabled=False):
-        a, b = (v.float() if v.dtype == torch.bfloat16 else v for v in (a, b))
-        return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+        return unit(a) @ unit(b).T
 
 
-def find_own(logits: Tensor, reduction: str = "mean") -> Tensor:
-    """Mean over rows i of -log softmax(logits[i])[i]: row i should find column i (van den Oord 2018, eq. 4).
-
-    With reduction "none" (n,) losses of the rows.
-    """
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction=reduction)
+def mean_loss(pair: Pair, scale: Tensor, rows: Tensor, columns: Tensor, *, back: bool) -> Tensor:
+    """Mean of `find_own` over the rows of a pair, with as many columns; the share of those that are asked for in it."""
+    order = (pair.asked, *pair.not_asked)
+    looking, found = (torch.cat([vectors[some] for some in order]) for vectors in (scale * unit(rows), unit(columns)))
+    return find_own(looking, found, back=back, asked=pair.asked_rows).sum() / len(rows)
 
 
 class RowsFindPlaces(nn.Module):
@@ -105,54 +128,33 @@ class RowsFindPlaces(nn.Module):
         self.near, self.prefixes = near, prefixes
 
     def rows(self, pairs: Sequence[Pair]) -> Tensor:
-        """(n,) losses of the rows of all pairs, in their order."""
-        location = _joined([pair.location for pair in pairs])
-        modality = _joined([pair.modality for pair in pairs])
+        """(n,) losses of the rows of all pairs that are asked for, in their order."""
+        asked = [(pair, pair.asked) for pair in pairs]
+        order = [*asked, *((pair, beyond) for pair in pairs for beyond in pair.not_asked)]
+        count = sum(pair.asked_rows for pair in pairs)
         others = _each_once(pair.other_places for pair in pairs)
-        scale = self._scale(pairs)
-        lengths = self.prefixes or (location.shape[1],)
+        lengths = self.prefixes or (pairs[0].location.shape[1],)
         losses = []
-        for length, target in zip(lengths, self._targets(pairs, lengths), strict=False):
-            rows = _first(modality, length)
-            near = scale * similarities(rows, _first(location, length))
-            far = [scale * similarities(rows, _first(other, length)) for other in others]
-            loss = _find(_joined([near, *far], dim=1), target)
-            if self.symmetric:
-                loss = (loss + _find(near.T, target and target.back())) / 2
-            losses.append(loss)
+        for length, targets in zip(lengths, self._targets(order, lengths), strict=False):
+            rows = [self.scale(pair.name) * unit(pair.modality[some, :length]) for pair, some in order]
+            places = [pair.location[some, :length] for pair, some in order] + [other[:, :length] for other in others]
+            columns = torch.cat([unit(place) for place in places])
+            losses.append(find_own(torch.cat(rows), columns, back=self.symmetric, asked=count, targets=targets))
         return torch.stack(losses).mean(dim=0)
 
-    def _scale(self, pairs: Sequence[Pair]) -> Tensor:
-        """Logit scales of all rows: a scalar of one modality, else (n, 1)."""
-        scales: list[Tensor] = [self.scale(pair.name) for pair in pairs]
-        if len(pairs) == 1:
-            return scales[0]
-        return torch.cat([s.expand(len(pair.modality)) for s, pair in zip(scales, pairs, strict=True)])[:, None]
-
-    def _targets(self, pairs: Sequence[Pair], lengths: Sequence[int]) -> Iterable[Target | None]:
-        """One target a length of the vector; None stands for the own place alone."""
+    def _targets(self, order: Sequence[tuple[Pair, slice]], lengths: Sequence[int]) -> Iterable[Near | None]:
+        """Targets for each length of the vector; None stands for the own place alone."""
         if self.near is None:
             return repeat(None)
-        for pair in pairs:
+        rows = []
+        for pair, some in order:
             if pair.lonlat is None or (pair.other_places is None) != (pair.other_lonlat is None):
                 raise DataError(f"Targets by distance need all places of {pair.name!r} in degrees; some are missing.")
-        rows = [(pair.name, pair.lonlat) for pair in pairs if pair.lonlat is not None]
-        shares = [length / pairs[0].location.shape[1] for length in lengths]
-        return self.near.targets(rows, _each_once(pair.other_lonlat for pair in pairs), shares)
-
-
-def _find(logits: Tensor, target: Target | None) -> Tensor:
-    return find_own(logits, "none") if target is None else find_near(logits, target)
-
-
-def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """One alone is itself, so that sums of gradients keep their order."""
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim=dim)
-
-
-def _first(vectors: Tensor, length: int) -> Tensor:
-    """The first numbers of vectors; whole ones are themselves, as in `_joined`."""
-    return vectors if length == vectors.shape[1] else vectors[:, :length]
+            rows.append((pair.name, pair.lonlat[some]))
+        vectors = order[0][0].location
+        shares = [length / vectors.shape[1] for length in lengths]
+        others = _each_once(pair.other_lonlat for pair, _ in order)
+        return self.near.targets(rows, others, shares, torch.promote_types(vectors.dtype, torch.float32))
 
 
 def _each_once(tensors: Iterable[Tensor | None]) -> list[Tensor]:

@@ -96,6 +96,23 @@ def test_parts_are_named_scalars(make):
 
 
 @every
+@pytest.mark.parametrize("cuts", [(2,), (0, 1, 4), (6,)])
+def test_parts_sum_up_to_the_whole(make, cuts):
+    """Of losses and of gradients, as several processes ask for them; a part may be empty."""
+    ends = (0, *cuts, 6)
+    pairs, objective = batch(grad=True), make()
+    learned = [*tensors(pairs, make).values(), *objective.parameters()]
+    whole = objective(pairs)
+    expected = torch.autograd.grad(whole["loss"], learned)
+    parts = [objective([p._replace(part=slice(*ends)) for p in pairs]) for ends in pairwise(ends)]
+    for name, value in whole.items():
+        torch.testing.assert_close(sum(part[name] for part in parts), value, rtol=1e-6, atol=1e-9)
+    found = torch.autograd.grad(sum(part["loss"] for part in parts), learned)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+@every
 def test_everybody_has_a_gradient(make):
     pairs, objective = batch(grad=True), make()
     objective(pairs)["loss"].backward()

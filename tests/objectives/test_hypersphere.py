@@ -6,6 +6,7 @@ import torch
 
 from graticule.errors import DataError
 from graticule.evaluation.information import spread
+from graticule.objectives import hypersphere
 from graticule.objectives.hypersphere import alignment, uniformity
 
 
@@ -26,6 +27,17 @@ def test_uniformity_equals_the_naive_loop_and_its_numpy_twin():
     pairs = [math.exp(-2 * squared(a, b)) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]
     assert uniformity(rows).item() == pytest.approx(math.log(sum(pairs) / len(pairs)), abs=1e-12)
     assert uniformity(rows).item() == pytest.approx(spread.uniformity(rows.numpy()), abs=1e-6)
+
+
+@pytest.mark.parametrize("kept", [1, 20, 40])
+def test_uniformity_part_by_part_is_that_of_all_rows(monkeypatch, kept):
+    rows = vectors(9).requires_grad_()
+    whole = uniformity(rows)
+    (expected,) = torch.autograd.grad(whole, rows)
+    monkeypatch.setattr(hypersphere, "KEPT", kept)
+    parts = uniformity(rows)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(parts, rows)[0], expected, rtol=1e-10, atol=1e-14)
 
 
 def test_alignment_equals_the_naive_loop_and_its_numpy_twin():
