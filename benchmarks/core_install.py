@@ -60,8 +60,8 @@ print(json.dumps([imported, [m for m in ("torch", "scipy", "sklearn") if m in sy
 """
 TORCH_PROBE = """
 import graticule
-from graticule.encoders.networks import TorchNetworks
-TorchNetworks(graticule.load().location).places(graticule.lonlat(lon=11.58, lat=48.14))
+from graticule.encoders.networks import in_torch
+in_torch(graticule.load().location, graticule.lonlat(lon=11.58, lat=48.14))
 """
 
 

@@ -17,6 +17,7 @@ from graticule import __version__
 from graticule.embed import INSIDE, load
 from graticule.encoders.location import location_encoder
 from graticule.encoders.networks import TorchNetworks
+from graticule.encoders.networks import in_torch as module_vectors
 from graticule.files import write_json
 from graticule.geo.coords import uniform_places
 from graticule.geo.geoparquet import table_vectors
@@ -64,7 +65,7 @@ def near(found, expected):
 
 
 def in_torch(folder, points=PLACES):
-    return TorchNetworks(load(folder).location).places(points)
+    return module_vectors(load(folder).location, points)
 
 
 @pytest.fixture
