@@ -41,8 +41,8 @@ def embed_table(
 ) -> int:
     """Embed every row of a table (CSV, TSV, JSONL, Parquet, GeoJSON) as GeoParquet; returns the number of rows.
 
-    out: with an ending, one file; without one, or where it is a folder, a folder of shards `part-00000.parquet` and so
-    on, of some `shard_rows` rows each, with a manifest of their digests.
+    out: with an ending, one file; without one, a folder of shards `part-00000.parquet` and so on, of some `shard_rows`
+    rows each, with a manifest of their digests.
     numbers: float32, float16, or int8 with a scale a column (`geo.geoparquet.table_vectors` reads all three).
     order: "input", or "hilbert": neighbours stand together, the number of the input's row in the column `row`.
     space: "own", or "shared": the vectors of `Model.share`, to compare with texts and pictures.
@@ -56,7 +56,9 @@ def embed_table(
         raise unknown("order", order, ORDERS)
     if workers < 1 or shard_rows < 1:
         raise SettingError(f"Workers and rows of a shard must be at least 1, got {workers} and {shard_rows}.")
-    single = out.suffix != "" and not out.is_dir()
+    single = out.suffix != ""
+    if single and out.is_dir():
+        raise SettingError(f"{out} is a folder: name a file, or for shards a folder without an ending.")
     folder = out.with_name(f"{out.name}.parts") if single else out
     stamp = _stamp(path)
     job = _laid_out(_job(model, path, folder, numbers, order, space, lon, lat, shard_rows), path)
