@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from graticule.errors import SettingError
+from graticule.evaluation.boosting import boosting
+from graticule.evaluation.inner import inner_folds
 from graticule.evaluation.predictors import Inputs, one_hot, score, vote
 from graticule.evaluation.probes import (
     ALPHAS,
@@ -281,3 +283,46 @@ def test_too_few_rows_to_choose_by(rows):
     x, y = straight(rows)
     places = Inputs(x, uniform_places(rows))
     assert np.isfinite(chosen(places, y, places)).all()
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_choice_is_that_of_all_mean_scores(classes, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(90, 5))
+    label = x[:, 0] + rng.normal(size=90) * 0.7 * seed
+    label = np.digitize(label, [-0.5, 0.5]) if classes else label
+    rows, among = Inputs(x, uniform_places(90)), (ridge, knn, boosting)
+    train, test, fold = rows.take(np.arange(60)), rows.take(np.arange(60, 90)), inner_folds(label[:60], 3, classes)
+    means = []
+    for predict in among:
+        scores = []
+        for k in range(3):
+            known, asked = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            said = predict(train.take(known), label[known], train.take(asked), classes)
+            scores.append(score(label[asked], said, classes))
+        means.append(np.mean(scores))
+    expected = among[int(np.argmax(means))](train, label[:60], test, classes)
+    np.testing.assert_array_equal(chosen(train, label[:60], test, classes), expected)
+
+
+def test_one_that_cannot_win_is_asked_no_further():
+    x, y = straight(60)
+    rows, asked = Inputs(x, uniform_places(60)), []
+
+    def hopeless(train, label, test, classes):
+        asked.append(len(test))
+        return np.full(len(test), label.mean())
+
+    found = chosen(rows, y, rows, among=(ridge, hopeless))
+    np.testing.assert_array_equal(found, ridge(rows, y, rows))
+    assert len(asked) == 1  # at most 2 / 3 after the first fold
+
+
+def test_chosen_with_place_leaves_the_columns_of_the_place_to_trees_as_they_are():
+    places = uniform_places(600, seed=1)
+    rows = Inputs(np.random.default_rng(0).normal(size=(600, 40)).astype(np.float32), places)
+    label = np.sign(unit_sphere(places)[:, 2] - 0.2) * np.sign(places[:, 0])
+    train, test = rows.take(np.arange(400)), rows.take(np.arange(400, 600))
+    found = probe("chosen+place")(train, label[:400], test, 0)
+    np.testing.assert_array_equal(found, boosting(train, label[:400], test, place=True))
