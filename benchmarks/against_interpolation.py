@@ -11,7 +11,7 @@ benchmarks/against_interpolation.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ CLUSTERED = tuple(f"few-shot clustered {shots}" for shots in SHOTS)
 class Part:
     """Some rows of the tables: which embeddings, read how, under which splits."""
 
-    embeds: dict[str, Embed]
+    embeds: Mapping[str, Embed]
     splits: Sequence[str]
     probe: str = "chosen"
     baselines: bool = False
