@@ -95,9 +95,11 @@ def parts(runs: Path) -> list[Part]:
     return [
         Part(compared, WHOLE, baselines=True),
         *(Part(compared, WHOLE, probe) for probe in SINGLE),
-        Part(compared, SPREAD, baselines=True),
+        Part(compared, SPREAD, "ridge", baselines=True),
+        Part(compared, SPREAD),
         Part(seeds, WHOLE),
-        Part(compared, CLUSTERED, baselines=True),
+        Part(compared, CLUSTERED, "ridge", baselines=True),
+        Part(compared, CLUSTERED),
         Part({WITH_PLACE: ours}, WHOLE, "chosen+place"),
         Part({PLACE: unit_sphere}, WHOLE),
         Part({WITH_PLACE: ours}, SPREAD, "chosen+place"),

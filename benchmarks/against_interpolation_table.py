@@ -169,14 +169,15 @@ def curves(report: Report, curve: str) -> str:
     rows = [row for row in report.names if report.tasks_of(row, splits[0])]
     means = {(row, split): by_draw(report, row, split) for row in rows for split in splits}
     body = [[row, *(f"{means[row, s].mean():.3f} ± {half_width(means[row, s]):.3f}" for s in splits)] for row in rows]
-    for mine in (row for row in rows if row in (OURS, WITH_PLACE)):
+    others = [row for row in rows if not row.startswith(OURS)]
+    for mine in (row for row in rows if row not in others):
         ahead = []
         for split in splits:
-            mean, best = max((means[row, split].mean(), row) for row in rows if row not in (OURS, WITH_PLACE))
+            mean, best = max((means[row, split].mean(), row) for row in others)
             gain = means[mine, split] - means[best, split]
             ahead.append(f"{gain.mean():+.3f} ± {half_width(gain):.3f} ({best}, {mean:.3f})")
         body.append([f"{mine} minus the best other", *ahead])
-    body.append(["tasks", *(str(len(report.tasks_of(OURS, split))) for split in splits)])
+    body.append(["tasks", *(str(len(report.tasks_of(others[0], split))) for split in splits)])
     return markdown(["labels", *map(str, SHOTS)], body)
 
 
