@@ -41,7 +41,7 @@ from graticule.evaluation.scores import BASELINE
 from graticule.evaluation.tasks import MAIN, Task, load_tasks
 from graticule.geo.coords import Points, unit_sphere
 
-WHOLE = ("blocks", "random")
+WHOLE = ("random", "blocks")
 SPREAD = tuple(f"few-shot {shots}" for shots in SHOTS)
 CLUSTERED = tuple(f"few-shot clustered {shots}" for shots in SHOTS)
 
@@ -90,20 +90,22 @@ def parts(runs: Path) -> list[Part]:
         raise DataError("GeoCLIP's weights are missing: pip install --no-deps geoclip")
     geoclip = once(next(iter(found.values())).embed_points)
     ours = once(load().embed_points)
-    compared = {OURS: ours, GEOCLIP: geoclip, BESIDE: beside_harmonics(geoclip)}
+    inside = {OURS: ours}
+    peers = {GEOCLIP: geoclip, BESIDE: beside_harmonics(geoclip)}
     seeds = {name: load(runs / f"tied-{seed}").embed_points for seed, name in OTHER_SEEDS.items()}
     return [
-        Part(compared, WHOLE, baselines=True),
-        *(Part(compared, WHOLE, probe) for probe in SINGLE),
-        Part(compared, SPREAD, "ridge", baselines=True),
-        Part(compared, SPREAD),
-        Part(seeds, WHOLE),
-        Part(compared, CLUSTERED, "ridge", baselines=True),
-        Part(compared, CLUSTERED),
+        Part(inside, WHOLE, baselines=True),
+        Part(inside, SPREAD, "ridge", baselines=True),
+        *(Part(inside, WHOLE, probe) for probe in SINGLE),
+        Part(peers, WHOLE),
+        Part(inside, SPREAD),
+        Part(peers, SPREAD),
         Part({WITH_PLACE: ours}, WHOLE, "chosen+place"),
-        Part({PLACE: unit_sphere}, WHOLE),
+        Part(seeds, WHOLE),
         Part({WITH_PLACE: ours}, SPREAD, "chosen+place"),
-        Part({PLACE: unit_sphere}, SPREAD),
+        Part(inside, CLUSTERED, "ridge", baselines=True),
+        Part(inside | peers, CLUSTERED),
+        Part({PLACE: unit_sphere}, (*WHOLE, *SPREAD)),
     ]
 
 

@@ -79,7 +79,9 @@ ones). word_order has 817 training rows and no point at {SHOTS[-1]}.
 def written(report: Report) -> str:
     """The whole text, of what is there so far."""
     text = [NOTE, "## How many of the tasks\n", counts(report)]
-    for split in (split for split in ("random", "blocks") if split in report.splits):
+    if missing := [name for name in (*RIVALS, *COUNTED) if name not in report.names]:
+        text.insert(1, f"**Not finished: without {', '.join(missing)}.**\n")
+    for split in shown(report):
         text += [f"## {split.capitalize()}, task by task\n", table(duels(report, OURS, split))]
         text += [f"## {split.capitalize()}, all rows\n", scores(report, split)]
         if f"{OURS} ({SINGLE[-1]})" in report.names:
@@ -90,14 +92,24 @@ def written(report: Report) -> str:
     return "\n".join(text)
 
 
+def shown(report: Report) -> list[str]:
+    """Splits under which the model inside and all others were asked."""
+    return [s for s in ("random", "blocks") if s in report.splits and report.tasks_of(OURS, s)]
+
+
 def duels(report: Report, row: str, split: str) -> list[Duel]:
     """Of all tasks, in their order."""
     return [duel(report, row, split, task) for task in report.tasks_of(row, split)]
 
 
+def rivals(report: Report, split: str, task: str) -> list[str]:
+    """Those of RIVALS that were asked: all, when the benchmark is finished."""
+    return [name for name in RIVALS if name in report.names and task in report.tasks_of(name, split)]
+
+
 def duel(report: Report, row: str, split: str, task: str) -> Duel:
     """Against the rival of the highest score; blocks of places are drawn alike for both, the fitted probes stay."""
-    rival = max(RIVALS, key=lambda name: report.score(name, task, split))
+    rival = max(rivals(report, split, task), key=lambda name: report.score(name, task, split))
     mine, theirs = (report.outcome(name, task, split) for name in (row, rival))
     block, classes = resampling_blocks(mine.task.points)[mine.answers.row], len(mine.task.classes)
     low, high = interval(draws(mine, block) - draws(theirs, block))
@@ -116,7 +128,7 @@ def counts(report: Report) -> str:
     """How many tasks are best, within noise and behind; and by the difference over the rows of all folds at once."""
     body = []
     for row in (row for row in COUNTED if row in report.names):
-        for split in (split for split in ("random", "blocks") if report.tasks_of(row, split)):
+        for split in (split for split in shown(report) if report.tasks_of(row, split)):
             fought = duels(report, row, split)
             told, over_rows = (
                 Counter(words) for words in zip(*((d.verdict, d.over_rows) for d in fought), strict=True)
@@ -146,9 +158,7 @@ def scores(report: Report, split: str) -> str:
 
 def choices(report: Report, split: str) -> str:
     """In how many folds the answers of `chosen` are those of ridge and kNN; in the others they are boosting's."""
-    rows = (OURS, GEOCLIP, BESIDE)
-    body = [[task, *(choice(report, row, split, task) for row in rows)] for task in report.tasks_of(OURS, split)]
-    return markdown(["", *rows], body)
+    return markdown(["", OURS], [[task, choice(report, OURS, split, task)] for task in report.tasks_of(OURS, split)])
 
 
 def choice(report: Report, row: str, split: str, task: str) -> str:
