@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument(
         "--probe", default="ridge",
-        help="of ridge, logistic, knn, boosting, chosen, mlp, gp; with +place also the coordinates (default: ridge)",
+        help="ridge, logistic, knn, boosting, chosen, mlp, kriged, gp; +place: also the coordinates (default: ridge)",
     )  # fmt: skip
     one.add_argument(
         "-o", "--out", type=Path,
