@@ -28,6 +28,9 @@ class Settings:
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.0  # decay of a moving average of the weights; 0 for none
     precision: str = "auto"  # float32, bfloat16, or auto: bfloat16 on CUDA only
+    fused: bool | None = None  # AdamW in one kernel; None: on CUDA only
+    compile: bool = False  # torch.compile of encoders and towers: worth it for long runs
+    shard: bool = False  # with several processes each holds a part of the weights (FSDP2): for large towers
     seed: int = 0
     device: str = "auto"  # cpu, cuda, or auto
     threads: int = 0  # torch's threads on the CPU; 0 leaves them alone

@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of graticule.settings.Settings: steps=3000"
     )
+    one.add_argument(
+        "--processes", type=int, default=1,
+        help="so many on this machine learn from each batch together (several machines: torchrun -m graticule train)",
+    )  # fmt: skip
 
     one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
     one.add_argument(
@@ -238,10 +242,18 @@ def _prepare(asked: argparse.Namespace) -> int:
 
 def _train(asked: argparse.Namespace) -> int:
     need("torch", "train")
+    settings = pairs(asked.set)
+    if asked.processes != 1:
+        from graticule.training.launch import launch
+
+        volume = ["-v"] * asked.verbose + ["-q"] * asked.quiet
+        job = ["train", asked.recipe, str(asked.data), "--to", str(asked.to), *volume]
+        return launch([*job, "--set", *asked.set] if asked.set else job, asked.processes)
     from graticule.runs import train
 
-    model = train(asked.recipe, asked.data, to=asked.to, **pairs(asked.set))
-    say(f"{model.folder}: {asked.recipe}, {model.dim}-d, trained in {model.about['seconds']:.0f} s")
+    model = train(asked.recipe, asked.data, to=asked.to, **settings)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+        say(f"{model.folder}: {asked.recipe}, {model.dim}-d, trained in {model.about['seconds']:.0f} s")
     return 0
 
 

@@ -70,7 +70,7 @@ class BasisLayer(nn.Module):
 
 
 class LocationEncoder(nn.Module):
-    """(n, 2) lon/lat degrees float64 -> (n, dim) float32: body(basis(points)).
+    """(n, 2) lon/lat degrees float64 -> (n, dim) float32, or the body's float64: body(basis(points)).
 
     With `low_frequency` of 1 or more, harmonics up to that degree are carried past the body: a linear map
     of them is added to the output, so broad gradients reach the embedding whatever the body makes of the rest.
@@ -114,7 +114,7 @@ class LocationEncoder(nn.Module):
         if self.skip is not None:
             low = harmonics(points, self.low_frequency)
             out = out + self.skip(low.to(self.skip.weight.dtype))
-        return out.float()  # type: ignore[no-any-return]
+        return out.to(torch.promote_types(out.dtype, torch.float32))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def transform(self, matrix: Tensor, offset: Tensor) -> None:

@@ -20,12 +20,14 @@ class Placed:
     features   (n, ...) array or tensor, or Tokens
     ids        (n,) names, or None
     basis      (n, c) columns of the location basis that training leaves as they are, or None: they are computed
+    whole      (N, 2) places of all rows of a batch, where these are the share that one process has of it; else None
     """
 
     lonlat: Any
     features: Any
     ids: NDArray[np.str_] | None = None
     basis: Any = None
+    whole: Any = None
 
     def __post_init__(self) -> None:
         for what, rows in (("features", self.features), ("ids", self.ids), ("basis", self.basis)):
@@ -36,6 +38,11 @@ class Placed:
 
     def __len__(self) -> int:
         return len(self.lonlat)
+
+    @property
+    def everywhere(self) -> Any:
+        """Places of all rows of the batch, those of other processes too."""
+        return self.lonlat if self.whole is None else self.whole
 
     def take(self, rows: NDArray[np.int64]) -> Placed:
         """The rows with these numbers, in this order."""

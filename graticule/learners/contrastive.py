@@ -34,6 +34,8 @@ class ContrastiveLearner(Learner):
     the batch's places are spread, `consistency` how far they are from those of places up to `consistency_km` away
     (`objectives.hypersphere`). With `prefixes` the teacher's vectors are learned as prefixes of these lengths, as the
     objective may do. Encoders embed `rows_at_once` rows at a time (`learners.pieces`), 0 for all.
+
+    Where processes learn together, each embeds its own rows and asks for their losses among the vectors of all.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class ContrastiveLearner(Learner):
         own = {name: rows for name, rows in batch.items() if name != TEACHER}
         vectors, pairs = self._pairs(own)
         if pairs:
-            losses = self.objective(pairs)
+            losses = self.together.sums(self.objective(pairs))
             losses["loss"] = self.contrast * losses["loss"]
             for name, (weight, part) in self._on_the_sphere(own, vectors).items():
                 losses[name] = part
@@ -80,59 +82,93 @@ class ContrastiveLearner(Learner):
             if name in self.decoders:
                 tower = cast(Tower, self.towers[name])
                 target = tower.targets(batch[name].features)
-                part = feature_regression(self.decoders[name](location), target)
+                part = self._weighed(feature_regression(self.decoders[name](location), target), batch[name])
                 losses[f"regression/{name}"] = part
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            losses[TEACHER] = prefix_regression(self._located(rows), rows.features.float(), self.prefixes)
+            pupil = self._located(TEACHER, rows)
+            losses[TEACHER] = self._weighed(prefix_regression(pupil, rows.features.float(), self.prefixes), rows)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
 
     def _pairs(self, batch: Batch) -> tuple[dict[str, Tensor], list[Pair]]:
-        """The location vectors of all rows, and their embeddings, each pair with the same places of no row."""
+        """The location vectors of the own rows, and the embeddings of all, each pair with the same places of no row."""
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self._located(rows)
+            vectors[name] = self._located(f"places of {name}", rows)
             pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
-        self._seen = torch.cat([rows.lonlat for rows in batch.values()]).detach()
+        self._seen = torch.cat([rows.everywhere for rows in batch.values()]).detach()
         drawn = [draw(self._seen) for draw in self.other_places]
         if not sum(map(len, drawn)):
             return vectors, pairs
         places = torch.cat(drawn)
-        others = self.shared(self._places(places))
+        own = self.together.share(len(places))
+        vectors_of_own = self._among("other places", self.location, own, len(places), places[own])
+        others = self.together.gather(self.shared(vectors_of_own), len(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
-    def _places(self, lonlat: Tensor, features: Tensor | None = None) -> Tensor:
-        """(n, dim) vectors of (n, 2) lon/lat degrees, of which the basis may be known."""
-        return in_pieces(self.location, self.rows_at_once, lonlat, features)
+    def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
+        modality = self._embed(name, self.towers[name], rows, rows.features)
+        second = None
+        if self.second_view:
+            second = self._of_all(self.shared(self._located(f"view of {name}", rows)), rows)
+        return Pair(
+            name,
+            self._of_all(self.shared(location), rows),
+            self._of_all(modality, rows),
+            second,
+            lonlat=rows.everywhere,
+            part=None if rows.whole is None else self.together.share(len(rows.everywhere)),
+        )
 
-    def _located(self, rows: Placed) -> Tensor:
+    def _located(self, what: str, rows: Placed) -> Tensor:
         """The location vectors of rows, by their columns of the basis where these were computed before."""
         known = None if rows.basis is None else self.location.features(rows.lonlat, rows.basis)
-        return self._places(rows.lonlat, known)
+        return self._embed(what, self.location, rows, rows.lonlat, known)
 
-    def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
-        modality = in_pieces(self.towers[name], self.rows_at_once, rows.features)
-        second = self.shared(self._located(rows)) if self.second_view else None
-        return Pair(name, self.shared(location), modality, second, lonlat=rows.lonlat)
+    def _embed(self, what: str, network: nn.Module, rows: Placed, inputs: Tensor, *beside: Tensor | None) -> Tensor:
+        """What a network makes of the own rows of a modality."""
+        count = len(rows.everywhere)
+        return self._among(what, network, self.together.share(count), count, inputs, *beside)
+
+    def _among(
+        self, what: str, network: nn.Module, own: slice | Tensor, rows: int, inputs: Tensor, *beside: Tensor | None
+    ) -> Tensor:
+        """What a network makes of the own ones of so many rows, with the dropout that they have among all of them."""
+        drawing = self.together.own_draws(what) if self.rows_at_once else self.together.drawing_for(own, rows)
+        with drawing:
+            return in_pieces(network, self.rows_at_once, inputs, *beside)
+
+    def _of_all(self, vectors: Tensor, rows: Placed) -> Tensor:
+        return self.together.gather(vectors, len(rows.everywhere))
+
+    def _weighed(self, mean: Tensor, rows: Placed) -> Tensor:
+        return self.together.weighed(mean, len(rows), len(rows.everywhere))
 
     def _on_the_sphere(self, batch: Batch, locations: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         """The terms of the batch's own places beside the objective, with their weights."""
         terms: dict[str, tuple[float, Tensor]] = {}
         if not self.uniformity and not self.consistency:
             return terms
-        vectors = torch.cat(list(locations.values()))
         if self.uniformity:
-            terms["uniformity"] = self.uniformity, uniformity(vectors)
+            every = torch.cat([self._of_all(vectors, batch[name]) for name, vectors in locations.items()])
+            terms["uniformity"] = self.uniformity, uniformity(every)
         if self.consistency:
-            places = torch.cat([rows.lonlat for rows in batch.values()])
-            beside = self._places(displaced(places, 0, self.consistency_km))
-            terms["consistency"] = self.consistency, alignment(vectors, beside)
+            places = torch.cat([rows.everywhere for rows in batch.values()])
+            own = self.together.shares([len(rows.everywhere) for rows in batch.values()]).to(places.device)
+            moved = displaced(places, 0, self.consistency_km)[own]
+            beside = self._among("places beside", self.location, own, len(places), moved)
+            part = alignment(torch.cat(list(locations.values())), beside)
+            terms["consistency"] = self.consistency, self.together.weighed(part, len(own), len(places))
         return terms
+
+    def networks(self) -> list[nn.Module]:
+        """The location encoder and the towers that have weights."""
+        return [self.location, *(tower for tower in self.towers.values() if any(True for _ in tower.parameters()))]
 
     def after_step(self, progress: float) -> None:
         """Let the queue of places, where there is one, remember the batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.placed import Batch
 from graticule.geo.tokens import Tokens
 from graticule.learners.base import Learner
-from graticule.learners.masking import LEFT_OUT, Masking, Masks, sampled
+from graticule.learners.masking import LEFT_OUT, Masking, Masks, part, sampled
 from graticule.learners.predictor import Predictor
 from graticule.objectives.latent import (
     across_modalities,
@@ -72,9 +73,13 @@ class JepaLearner(Learner):
     max_tokens       as many entities of a region are drawn each step at most
     location         frozen encoder of lon/lat places into the encoder's place token
     evaluation       regions on which `diagnose` looks; without it those of the last batch
+
+    Where processes learn together, each draws the masks of all regions, encodes and predicts those of its own, and
+    the regularisers look at the means of all. Dropout inside the transformers is the process's own.
     """
 
     likeness: Tensor
+    whole_batches = True
 
     def __init__(
         self,
@@ -156,27 +161,37 @@ class JepaLearner(Learner):
         if len(batch) != 1:
             raise DataError(f"GeoJEPA learns from one modality of regions, got {', '.join(batch) or 'none'}.")
         (rows,) = batch.values()
-        tokens, place = sampled(rows.features, self.max_tokens), self._place(rows.lonlat)
-        masks = self.masking(tokens, self.encoder.grid, self.likeness)
-        context = self._context(tokens, masks, place)
-        predicted = self.predictor(self.encoder, tokens, context, masks)
-        full = self._full(tokens, place)
+        every = sampled(rows.features, self.max_tokens)
+        of_all = self._without_modalities(every, self.masking(every, self.encoder.grid, self.likeness))
+        own = self.together.share(len(every))
+        tokens, place = part(every, own), self._place(rows.lonlat[own])
+        masks = of_all.part(own, slice(*every.offsets[[own.start, own.stop]].tolist()))
+        with self.together.own_draws("masks"):
+            context = self._context(tokens, masks, place)
+            predicted = self.predictor(self.encoder, tokens, context, masks)
+            full = self._full(tokens, place)
         targets = {name: _chosen(full, masks, name) for name in predicted}
-        losses = prediction_losses(predicted, targets, stop_gradient=self.stop_gradient)
+        asked = {name: int(_targets(of_all, name).sum()) for name in predicted}
+        parts = prediction_losses(predicted, targets, stop_gradient=self.stop_gradient, of=asked)
+        losses = self.together.sums(parts)
         total = losses["prediction"]
         if self.regulariser != "none":
-            terms = [REGULARISERS[self.regulariser](means) for means in self._means(context)]
+            terms = [REGULARISERS[self.regulariser](means) for means in self._means(context, len(every))]
             losses |= {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
             weights = {"variance": self.variance_weight}
             total = total + self.beta * sum(weights.get(name, 1.0) * losses[name] for name in terms[0])
         if self.cross_modal:
-            losses["cross_modal"] = self._cross_modal(tokens, place)
+            losses["cross_modal"] = self._cross_modal(tokens, place, every)
             total = total + self.cross_modal * losses["cross_modal"]
-        self._last, self._left_out = (tokens, place), (masks.kinds == LEFT_OUT).float().mean()
+        self._last, self._left_out = (tokens, place), (of_all.kinds == LEFT_OUT).float().mean()
         return {"loss": total, **losses}
 
-    def _means(self, context: Encoded) -> list[Tensor]:
-        every = context.means.unbind(dim=1)
+    def networks(self) -> list[nn.Module]:
+        """The encoder, that of the targets, and the predictor."""
+        return [self.encoder, *([] if self.targets == "stopgrad" else [self.target]), self.predictor]
+
+    def _means(self, context: Encoded, regions: int) -> list[Tensor]:
+        every = self.together.gather(context.means, regions).unbind(dim=1)
         return [means[(means != 0).any(dim=1)] for means in every]  # zeros: a region without such tokens
 
     def _place(self, lonlat: Tensor) -> Tensor | None:
@@ -186,21 +201,26 @@ class JepaLearner(Learner):
             place: Tensor = self.location.eval()(lonlat)
         return place
 
-    def _context(self, tokens: Tokens, masks: Masks, place: Tensor | None) -> Encoded:
+    def _without_modalities(self, tokens: Tokens, masks: Masks) -> Masks:
+        """The same masks with `modality_dropout`."""
+        if not self.modality_dropout or not self.training:
+            return masks
         tags, geometry, (entities, patches) = masks.hide_tags, masks.hide_geometry, masks.context
-        if self.modality_dropout and self.training:
-            draw = torch.rand(len(tokens), device=tags.device) < self.modality_dropout
-            which = torch.randint(len(self.encoder.modalities), draw.shape, device=tags.device)
-            goes = {m: draw & (which == i) for i, m in enumerate(self.encoder.modalities)}
-            owner = owners(tokens.offsets)
-            if "T" in goes and "G" in goes:
-                tags = tags | (goes["T"][owner] & ~geometry)
-                geometry = geometry | (goes["G"][owner] & ~tags)
-            if patches is not None and self.encoder.has_entities:
-                left = torch.zeros_like(draw).index_put((owner[entities],), torch.tensor(True, device=draw.device))
-                patches = patches & ~(goes["I"] & left)[:, None]
+        draw = torch.rand(len(tokens), device=tags.device) < self.modality_dropout
+        which = torch.randint(len(self.encoder.modalities), draw.shape, device=tags.device)
+        goes = {m: draw & (which == i) for i, m in enumerate(self.encoder.modalities)}
+        owner = owners(tokens.offsets)
+        if "T" in goes and "G" in goes:
+            tags = tags | (goes["T"][owner] & ~geometry)
+            geometry = geometry | (goes["G"][owner] & ~tags)
+        if patches is not None and self.encoder.has_entities:
+            left = torch.zeros_like(draw).index_put((owner[entities],), torch.tensor(True, device=draw.device))
+            patches = patches & ~(goes["I"] & left)[:, None]
+        return replace(masks, hide_tags=tags, hide_geometry=geometry, context=(entities, patches))
+
+    def _context(self, tokens: Tokens, masks: Masks, place: Tensor | None) -> Encoded:
         context: Encoded = self.encoder(
-            tokens, tags, geometry, (entities, patches), place, hide_frequent=masks.hide_frequent
+            tokens, masks.hide_tags, masks.hide_geometry, masks.context, place, hide_frequent=masks.hide_frequent
         )
         return context
 
@@ -213,11 +233,13 @@ class JepaLearner(Learner):
         teacher.train(training)
         return full
 
-    def _cross_modal(self, tokens: Tokens, place: Tensor | None) -> Tensor:
+    def _cross_modal(self, tokens: Tokens, place: Tensor | None, every: Tokens) -> Tensor:
         entities = torch.ones_like(tokens.tags, dtype=torch.bool)
-        both = (tokens.offsets.diff() > 0) & tokens.seen.any(dim=1)
-        first = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).means[both, 0]
-        second = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).means[both, 1]
+        both = (every.offsets.diff() > 0) & every.seen.any(dim=1)
+        with self.together.own_draws("modalities"):
+            first = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).means[:, 0]
+            second = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).means[:, 1]
+        first, second = (self.together.gather(means, len(every))[both] for means in (first, second))
         return across_modalities(self.of_entities(first), self.of_patches(second))
 
     def after_step(self, progress: float) -> None:
@@ -249,10 +271,17 @@ def _keywords(kind: type) -> set[str]:
     return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _chosen(full: Encoded, masks: Masks, name: str) -> Tensor:
-    values, targets = (full.entities, masks.targets[0]) if name == "entities" else (full.patches, masks.targets[1])
-    if values is None or targets is None:
+def _targets(masks: Masks, name: str) -> Tensor:
+    found = masks.targets[0 if name == "entities" else 1]
+    if found is None:
         raise DataError(f"The targets of {name} are missing.")
+    return found
+
+
+def _chosen(full: Encoded, masks: Masks, name: str) -> Tensor:
+    values, targets = full.entities if name == "entities" else full.patches, _targets(masks, name)
+    if values is None:
+        raise DataError(f"The vectors of {name} are missing.")
     return values[targets]
 
 

@@ -31,6 +31,18 @@ class Masks:
     hide_geometry: Tensor
     hide_frequent: Tensor | None = None  # (n, frequent) bool
 
+    def part(self, regions: slice, entities: slice) -> Masks:
+        """Those of some regions side by side and of their entities."""
+        (c_entities, c_patches), (t_entities, t_patches) = self.context, self.targets
+        return Masks(
+            self.kinds[regions],
+            (c_entities[entities], None if c_patches is None else c_patches[regions]),
+            (t_entities[entities], None if t_patches is None else t_patches[regions]),
+            self.hide_tags[entities],
+            self.hide_geometry[entities],
+            None if self.hide_frequent is None else self.hide_frequent[regions],
+        )
+
 
 @dataclass(frozen=True)
 class Masking:
@@ -214,4 +226,26 @@ def sampled(tokens: Tokens, most: int) -> Tokens:
         tags=tokens.tags[keep],
         geometry=tokens.geometry[keep],
         position=tokens.position[keep],
+    )
+
+
+def part(tokens: Tokens, regions: slice) -> Tokens:
+    """Some regions (tensors) side by side, with only the tag sets that they use; all of them are the tokens as is."""
+    if regions == slice(0, len(tokens)):
+        return tokens
+    offsets = tokens.offsets[regions.start : regions.stop + 1]
+    entities = slice(int(offsets[0]), int(offsets[-1]))
+    used, tags = torch.unique(
+        torch.cat([tokens.tags.new_zeros(1), tokens.tags[entities]]), return_inverse=True
+    )  # row 0, no tags, stays
+    return replace(
+        tokens,
+        offsets=offsets - offsets[0],
+        tags=tags[1:],
+        geometry=tokens.geometry[entities],
+        position=tokens.position[entities],
+        tag_sets=tokens.tag_sets[used],
+        frequent=None if tokens.frequent is None else tokens.frequent[used],
+        patches=None if tokens.patches is None else tokens.patches[regions],
+        seen=None if tokens.seen is None else tokens.seen[regions],
     )

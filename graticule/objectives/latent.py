@@ -20,13 +20,18 @@ LAST_KNOT = 5.0
 
 
 def prediction_losses(
-    predicted: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, stop_gradient: bool = True
+    predicted: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    *,
+    stop_gradient: bool = True,
+    of: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Smooth-L1 distance of the predictions from the layer-normed targets, a modality, and "prediction", their mean.
 
     (k, d) predictions and targets of the k hidden tokens of each modality. Each modality counts the same however
     many tokens it has (the paper, arXiv 2503.05774, takes the mean over all tokens, in which 197 image tokens
-    drown 30 entities); one without hidden tokens counts 0 and is left out of the mean.
+    drown 30 entities); one without hidden tokens counts 0 and is left out of the mean. Where these are only a part of
+    the hidden tokens, `of` says how many there are in all: then the losses are what the part adds to those of all.
     """
     parts, asked = {}, 0
     for name, guess in predicted.items():
@@ -36,9 +41,10 @@ def prediction_losses(
                 f"got {tuple(guess.shape)} and {tuple(targets[name].shape)}."
             )
         target = F.layer_norm(targets[name], targets[name].shape[1:])
-        asked += len(guess) > 0
+        count = len(guess) if of is None else of[name]
+        asked += count > 0
         total = F.smooth_l1_loss(guess, target.detach() if stop_gradient else target, reduction="sum")
-        parts[name] = total / max(1, guess.numel())
+        parts[name] = total / max(1, count * guess.shape[1])
     mean = torch.stack(list(parts.values())).sum() / max(1, asked)
     return {"prediction": mean, **{f"prediction/{name}": part for name, part in parts.items()}}
 

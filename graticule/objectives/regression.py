@@ -11,12 +11,16 @@ from graticule.errors import DataError
 
 
 def feature_regression(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error between (n, d) predictions and (n, d) standardised features: 1 means nothing was learned."""
+    """Mean squared error between (n, d) predictions and (n, d) standardised features: 1 means nothing was learned.
+
+    0 without rows.
+    """
     if predicted.shape != target.shape:
         raise DataError(
             f"Prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}."
         )
-    return (predicted - target).square().mean()
+    squares = (predicted - target).square()
+    return squares.mean() if len(squares) else squares.sum()
 
 
 def prefix_regression(predicted: Tensor, target: Tensor, lengths: Sequence[int] = ()) -> Tensor:

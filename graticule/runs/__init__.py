@@ -17,17 +17,20 @@ from graticule.errors import DataError, SettingError, unknown
 from graticule.files import digest_file, digest_json, read_json, write_json
 from graticule.finished import FORMAT
 from graticule.learners.teacher import TEACHER
+from graticule.learners.together import Together
 from graticule.parts import rows_a_step
 from graticule.recipes import DEFAULTS, JEPA_RECIPES, RECIPES
 from graticule.runs import contrastive, jepa
 from graticule.runs.assembled import Assembled, device
 from graticule.settings import Settings, names, parse_settings
 from graticule.tensors import save_tensors
+from graticule.training.distributed import first_then_others, forget_signs, joined, wait_for_all
 from graticule.training.trainer import Schedule, fit
 
 logger = logging.getLogger(__name__)
 TAKEN = {
-    *("learning_rate", "loss", "place", "rank", "seconds", "spread", "step", "uniformity", "consistency", TEACHER),
+    *("learning_rate", "loss", "place", "rank", "seconds", "spread", "step", "uniformity", "consistency", "waited"),
+    TEACHER,
     *dir(torch.nn.ParameterDict()),
 }
 
@@ -38,44 +41,58 @@ def train(name: str, data: Dataset | str | Path, *, to: str | Path, **settings: 
     The model is a `graticule.Model`, of the geojepa recipes a `graticule.MapModel`.
     Settings are those of `graticule.settings.Settings`. A folder that holds the same finished run is
     loaded; an unfinished one goes on from its last checkpoint; any other run is refused.
+
+    Under torchrun every process calls it: they learn from shares of the same batches, the first one writes.
     """
-    family = _family(name)
-    resolved = parse_settings(settings, DEFAULTS.get(name))
-    dataset = data if isinstance(data, Dataset) else open_dataset(data)
-    folder = Path(to)
-    tables = _chosen(dataset, resolved)
-    where = device(resolved)
-    if resolved.threads:
-        torch.set_num_threads(resolved.threads)
-    about = {
+    with joined(Path(to)) as together:
+        return _train(name, data, Path(to), settings, together)
+
+
+def _train(name: str, data: Dataset | str | Path, folder: Path, settings: dict[str, Any], together: Together) -> Any:
+    with first_then_others(together):
+        family, resolved = _family(name), parse_settings(settings, DEFAULTS.get(name))
+        tables = _chosen(data if isinstance(data, Dataset) else open_dataset(data), resolved)
+        where = device(resolved)
+        if resolved.threads:
+            torch.set_num_threads(resolved.threads)
+        about = _about(name, tables, resolved, folder)
+        if (folder / "run.json").exists():
+            _same_or_refuse(read_json(folder / "run.json"), about, folder)
+            return family.load(folder)
+        _refuse_other(folder, about)
+        run = family.assemble(name, tables, resolved, folder)
+        run.learner.to(where)
+        if together.rank == 0:
+            write_json(folder / "started.json", about)
+    began = time.monotonic()
+    fit(run.learner, run.sources, run.phases, _schedule(resolved, run), folder)
+    about |= {
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - began, 1),
+        "processes": together.size,
+        "rows_trained": {n: len(s) for n, s in run.sources.items()},
+        **run.about,
+    }
+    if together.rank == 0:
+        _finish(folder, run, about)
+    wait_for_all(together)
+    return family.load(folder)
+
+
+def _about(name: str, tables: Mapping[str, Table], settings: Settings, folder: Path) -> dict[str, Any]:
+    """What tells this run from others."""
+    return {
         "format": FORMAT,
         "graticule": graticule.__version__,
         "name": folder.name,
         "recipe": name,
-        "settings": asdict(resolved),
+        "settings": asdict(settings),
         "data": {
             n: {"folder": str(t.folder.resolve()), "kind": t.kind, "rows": len(t), "licence": t.manifest["licence"],
                 "fingerprint": t.fingerprint}
             for n, t in tables.items()
         },
     }  # fmt: skip
-    if (folder / "run.json").exists():
-        _same_or_refuse(read_json(folder / "run.json"), about, folder)
-        return family.load(folder)
-    _refuse_other(folder, about)
-    run = family.assemble(name, tables, resolved, folder)
-    run.learner.to(where)
-    write_json(folder / "started.json", about)
-    began = time.monotonic()
-    fit(run.learner, run.sources, run.phases, _schedule(resolved, run), folder)
-    about |= {
-        "torch": torch.__version__,
-        "seconds": round(time.monotonic() - began, 1),
-        "rows_trained": {n: len(s) for n, s in run.sources.items()},
-        **run.about,
-    }
-    _finish(folder, run, about)
-    return family.load(folder)
 
 
 def _family(recipe: str) -> Any:
@@ -155,3 +172,4 @@ def _finish(folder: Path, run: Assembled, about: dict[str, Any]) -> None:
     (folder / "started.json").unlink(missing_ok=True)
     (folder / "resume.safetensors").unlink(missing_ok=True)
     (folder / contrastive.TEACHER_FILE).unlink(missing_ok=True)
+    forget_signs(folder)

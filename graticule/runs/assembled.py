@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,12 @@ class Assembled:
 
 
 def device(settings: Settings) -> torch.device:
-    """Where a run trains; "auto" is CUDA where there is one."""
+    """Where a run trains; "auto" is CUDA where there is one, of several the one that torchrun gave this process."""
     name = settings.device
     if name not in ("auto", "cpu", "cuda"):
         raise SettingError(f"device must be auto, cpu or cuda, got {name!r}.")
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingError("device=cuda was asked for, but torch sees no CUDA device here. Use device=auto or cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")

@@ -10,23 +10,25 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graticule.data.balanced import DensitySampler, StratifiedSampler, sampler
 from graticule.data.loader import EpochSampler, TokenSampler
-from graticule.errors import CacheError, GraticuleError, SettingError
-from graticule.files import atomic_write
+from graticule.errors import GraticuleError, SettingError
 from graticule.geo.placed import Batch, Placed
 from graticule.geo.tokens import Tokens
 from graticule.learners.base import Learner
+from graticule.learners.together import Together
 from graticule.progress import Progress
-from graticule.tensors import flatten_optimiser, load_tensors, save_tensors, unflatten_optimiser
+from graticule.training import checkpoint
+from graticule.training.distributed import average_gradients, clip_gradients, in_shards, whole
+from graticule.training.drawing import Ahead, Watch, on_device, on_host
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ class Schedule:
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.0  # decay of the moving average of weights that is returned; 0 for none
     precision: str = "auto"  # "float32", "bfloat16", or "auto": bfloat16 on CUDA only
+    fused: bool | None = None  # AdamW in one kernel; None: on CUDA only (elsewhere the last digit differs)
+    compile: bool = False  # torch.compile of the learner's networks
+    shard: bool = False  # with several processes each holds a part of the networks' weights (FSDP2)
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 200
@@ -76,22 +81,16 @@ def fit(learner: Learner, sources: Batch, phases: Sequence[Phase], schedule: Sch
 
     Exact resume: a run killed at any moment and called again ends with the weights of the
     uninterrupted one (bit-identical on one thread), since draws and random numbers depend on the
-    step alone. Raises CacheError for a damaged checkpoint and GraticuleError when the loss is not finite.
+    step alone. Where the processes of torch's process group call it together, each learns from its share of the same
+    rows and the first one writes; another number of processes may go on. Raises CacheError for a damaged checkpoint
+    and GraticuleError when the loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    device = next(learner.parameters()).device
     loop = _Loop(learner, sources, phases, schedule, folder)
     start = loop.resume()
     if start < schedule.steps:
-        with Progress(f"train {folder.name}", schedule.steps, start=start, unit="steps") as progress:
-            for step in range(start, schedule.steps):
-                losses = loop.step(step, device)
-                if (step + 1) % schedule.log_every == 0 or step + 1 == schedule.steps:
-                    loop.log(step, losses)
-                if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
-                    loop.save(step + 1)
-                progress.advance(note=f"loss {loop.last_loss:.3f}" if math.isfinite(loop.last_loss) else "")
-    loop.use_average()
+        loop.run(start)
+    loop.finish()
 
 
 def which_phase(phases: Sequence[Phase], step: int) -> tuple[int, list[int]]:
@@ -111,40 +110,76 @@ class _Loop:
     def __init__(
         self, learner: Learner, sources: Batch, phases: Sequence[Phase], schedule: Schedule, folder: Path
     ) -> None:
-        self.learner, self.sources, self.phases, self.schedule, self.folder = learner, sources, phases, schedule, folder
-        self.trainable = {name: p for name, p in learner.named_parameters() if p.requires_grad}
+        self.sources, self.phases, self.schedule, self.folder = sources, phases, schedule, folder
+        self.device = next(learner.parameters()).device
+        self.together = Together.now()
+        self.asked = learner
+        self.shards = schedule.shard and self.together.size > 1
+        self.learner = in_shards(learner, self.device, self.together) if self.shards else learner
+        self.learner.together = self.together
+        if schedule.compile:
+            for network in self.learner.networks():
+                network.compile()
+        self.trainable = {name: p for name, p in self.learner.named_parameters() if p.requires_grad}
         if not self.trainable:
             raise SettingError("Nothing can be trained: every parameter of the learner is frozen.")
         self.optimiser = torch.optim.AdamW(
-            [{"params": [p], "lr": schedule.learning_rate * self._factor(n)} for n, p in self.trainable.items()],
+            self._groups(),
             weight_decay=schedule.weight_decay,
             betas=(0.9, schedule.beta2),
+            fused=self.device.type == "cuda" if schedule.fused is None else schedule.fused,
         )
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.samplers = {name: _sampler(name, rows, schedule) for name, rows in sources.items()}
         self.average = {n: p.detach().clone() for n, p in self.trainable.items()} if schedule.ema else {}
-        self.last_loss = math.nan
+        self.state = checkpoint.State(self.learner, self.trainable, self.optimiser, self.average)
+        self.last_loss = self.last_waited = math.nan
         self.began = time.monotonic()
+        self.watch = Watch(self.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters that one kernel can step together: of one learning rate, and either whole or in shards."""
+        groups: dict[tuple[float, type], list[nn.Parameter]] = {}
+        for name, parameter in self.trainable.items():
+            groups.setdefault((self._factor(name), type(parameter.data)), []).append(parameter)
+        rate = self.schedule.learning_rate
+        return [{"params": some, "lr": rate * factor} for (factor, _), some in groups.items()]
 
     def _factor(self, name: str) -> float:
         return next((factor for pattern, factor in self.schedule.faster if re.search(pattern, name)), 1.0)
 
-    def step(self, step: int, device: torch.device) -> dict[str, Tensor]:
+    def run(self, start: int) -> None:
+        schedule = self.schedule
+        with (
+            Progress(f"train {self.folder.name}", schedule.steps, start=start, unit="steps") as progress,
+            Ahead(self.draw, start, schedule.steps) as batches,
+        ):
+            for step in range(start, schedule.steps):
+                with self.watch.waiting():
+                    batch = on_device(batches.take(), self.device)
+                losses = self.step(step, batch)
+                if (step + 1) % schedule.log_every == 0 or step + 1 == schedule.steps:
+                    self.log(step, losses)
+                if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
+                    self.save(step + 1)
+                progress.advance(note=self.note())
+
+    def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         schedule = self.schedule
         torch.manual_seed(zlib.crc32(f"{schedule.seed}/{step}".encode()))
-        number, done = which_phase(self.phases, step)
-        phase = self.phases[number]
-        self._freeze(phase)
+        frozen = self._freeze(self.phases[which_phase(self.phases, step)[0]])
         last = schedule.last_learning_rate / max(schedule.learning_rate, 1e-12)
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * warmup_cosine(step / schedule.steps, schedule.warmup, last)
             group["weight_decay"] = self._weight_decay(step / schedule.steps)
-        batch = self._draw(phase, done, device)
-        with autocast(schedule.precision, device):
+        with autocast(schedule.precision, self.device):
             losses = self.learner.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.trainable.values(), schedule.clip)
+        for parameter in frozen:
+            parameter.grad = None
+        average_gradients(self.trainable.values(), self.together)
+        clip_gradients(list(self.trainable.values()), schedule.clip)
         self.optimiser.step()
         with torch.no_grad():
             for name, mean in self.average.items():
@@ -156,20 +191,33 @@ class _Loop:
         first, last = self.schedule.weight_decay, self.schedule.last_weight_decay
         return first if last is None else last + (first - last) * warmup_cosine(progress, 0)
 
-    def _freeze(self, phase: Phase) -> None:
+    def _freeze(self, phase: Phase) -> list[nn.Parameter]:
+        """Those that stand still in a phase; weights in shards go on asking for gradients, which are dropped."""
+        frozen = []
         for name, parameter in self.trainable.items():
-            parameter.requires_grad_(not any(re.match(pattern, name) for pattern in phase.frozen))
+            still = any(re.match(pattern, name) for pattern in phase.frozen)
+            parameter.requires_grad_(self.shards or not still)
+            frozen += [parameter] * still
+        return frozen
 
-    def _draw(self, phase: Phase, done: list[int], device: torch.device) -> Batch:
-        batch = {}
+    def draw(self, step: int) -> Batch:
+        """The rows of a step in memory: this process's share of them, or all for a learner that takes it itself."""
+        number, done = which_phase(self.phases, step)
+        phase, batch = self.phases[number], {}
         for name in phase.modalities:
             drawn = sum(n for n, p in zip(done, self.phases, strict=True) if name in p.modalities)
             rows = self.samplers[phase.modalities[0] if phase.paired else name].draw(drawn)
-            batch[name] = to_tensors(self.sources[name].take(rows), device)
+            source = self.sources[name]
+            if self.together.size == 1 or self.learner.whole_batches:
+                own = source.take(rows)
+            else:
+                own = replace(source.take(rows[self.together.share(len(rows))]), whole=source.lonlat[rows])
+            batch[name] = on_host(own, pinned=self.device.type == "cuda")
         return batch
 
     def log(self, step: int, losses: dict[str, Tensor]) -> None:
-        self.last_loss = float(losses["loss"].detach())
+        means = self.together.mean(losses) if self.together.size > 1 else losses
+        self.last_loss, self.last_waited = float(means["loss"].detach()), self.watch.waited()
         if not math.isfinite(self.last_loss):
             raise GraticuleError(
                 f"The loss is {self.last_loss} at step {step}. Lower the learning rate "
@@ -178,55 +226,44 @@ class _Loop:
         training = self.learner.training
         self.learner.eval()
         with torch.no_grad():
-            shown = {**losses, **self.learner.diagnose()}
+            shown = {**means, **self.learner.diagnose()}
         self.learner.train(training)
         row = {"step": step + 1, "seconds": round(time.monotonic() - self.began, 2)}
-        row |= {"learning_rate": self.optimiser.param_groups[0]["lr"]}
+        row |= {"waited": round(self.last_waited, 4), "learning_rate": self.optimiser.param_groups[0]["lr"]}
         row |= {name: round(float(value.detach()), 5) for name, value in shown.items()}
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        if self.together.rank == 0:
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def note(self) -> str:
+        return f"loss {self.last_loss:.3f}, waited {self.last_waited:.0%}" if math.isfinite(self.last_loss) else ""
 
     def save(self, step: int) -> None:
-        if not all(bool(parameter.isfinite().all()) for parameter in self.trainable.values()):
+        finite = torch.stack([whole(parameter.isfinite().all()) for parameter in self.trainable.values()])
+        if not bool(finite.all()):
             raise GraticuleError(
                 f"Weights are no longer finite after {step} steps. Lower the learning rate "
                 f"(now {self.schedule.learning_rate:g}); the last checkpoint in {self.folder} is sound."
             )
-        tensors = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
-        tensors |= flatten_optimiser(self.optimiser.state_dict()["state"])
-        tensors |= {f"average/{name}": value for name, value in self.average.items()}
-        save_tensors(self.folder / "resume.safetensors", tensors, step=str(step))
+        checkpoint.save(self.folder / "resume.safetensors", self.state, step, writes=self.together.rank == 0)
 
     def resume(self) -> int:
-        path = self.folder / "resume.safetensors"
-        if not path.exists():
-            (self.folder / "log.jsonl").unlink(missing_ok=True)
-            return 0
-        tensors, metadata = load_tensors(path)
-        learner = {n.removeprefix("learner/"): t for n, t in tensors.items() if n.startswith("learner/")}
-        try:
-            self.learner.load_state_dict(learner)
-        except RuntimeError as error:
-            raise CacheError(f"{path} belongs to another run ({error}). Delete it or choose another folder.") from error
-        state = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**state, "state": unflatten_optimiser(tensors)})
-        for name in self.average:
-            self.average[name].copy_(tensors[f"average/{name}"])
-        step = int(metadata["step"])
-        self._cut_log(step)
-        logger.info("resume %s at step %d", self.folder, step)
+        path, log = self.folder / "resume.safetensors", self.folder / "log.jsonl"
+        step = checkpoint.restore(path, self.state) if path.exists() else 0
+        if self.together.rank == 0 and step:
+            checkpoint.cut_log(log, step)
+            logger.info("resume %s at step %d", self.folder, step)
+        elif self.together.rank == 0:
+            log.unlink(missing_ok=True)
         return step
 
-    def _cut_log(self, step: int) -> None:
-        path = self.folder / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        atomic_write(path, lambda temporary: temporary.write_text("".join(line + "\n" for line in kept)))
-
-    def use_average(self) -> None:
+    def finish(self) -> None:
+        """The weights, or their moving average, go to the learner that was given."""
         with torch.no_grad():
             for name, mean in self.average.items():
                 self.trainable[name].copy_(mean)
+        if self.shards:
+            self.asked.load_state_dict({name: whole(value) for name, value in self.learner.state_dict().items()})
 
 
 def _sampler(
@@ -256,14 +293,6 @@ def autocast(precision: str, device: torch.device) -> Any:
         raise SettingError(f'precision must be "auto", "float32" or "bfloat16", got {precision!r}.')
     mixed = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
-
-
-def to_tensors(rows: Placed, device: torch.device) -> Placed:
-    """The same rows as tensors on a device: places in float64, features as they are stored."""
-    ragged = isinstance(rows.features, Tokens)
-    features = rows.features if ragged else torch.from_numpy(np.ascontiguousarray(rows.features))
-    basis = None if rows.basis is None else torch.from_numpy(np.ascontiguousarray(rows.basis)).to(device)
-    return Placed(torch.from_numpy(rows.lonlat).to(device), features.to(device), rows.ids, basis)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, float]]:

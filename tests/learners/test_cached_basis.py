@@ -164,7 +164,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["harmonics", "harmonics+hash-grid"])
 def test_losses_and_gradients_are_those_without_a_cache(tmp_path, name):
     from graticule.encoders.towers import tower
-    from graticule.training.trainer import to_tensors
+    from graticule.training.drawing import on_host
 
     made = encoder(name, **({"log2_entries": 6} if "hash" in name else {}))
     learner = ContrastiveLearner(made, {"text": tower(5, dim=8)}, PairwiseInfoNCE(["text"]), second_view=True)
@@ -173,7 +173,7 @@ def test_losses_and_gradients_are_those_without_a_cache(tmp_path, name):
     for basis in (None, cached_basis(POINTS, made, tmp_path)):
         rows = Placed(POINTS, features, None, basis).take(np.arange(0, 90, 3))
         learner.zero_grad()
-        loss = learner.loss({"text": to_tensors(rows, torch.device("cpu"))})["loss"]
+        loss = learner.loss({"text": on_host(rows, pinned=False)})["loss"]
         loss.backward()
         found[basis is None] = (loss.item(), {n: p.grad.clone() for n, p in learner.named_parameters()})
     assert found[True][0] == pytest.approx(found[False][0], abs=2e-3)
