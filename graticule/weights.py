@@ -45,6 +45,9 @@ def read_weights(path: Path) -> tuple[Arrays, dict[str, str]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise damaged(path, error) from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":  # bfloat16, which numpy knows only where other libraries taught it
+            raise damaged(path, f"{name} is {array.dtype}, which numpy has no type for")
     entries = ((n, a.shape, f"torch.{a.dtype}", a.reshape(-1).view(np.uint8).data) for n, a in sorted(arrays.items()))
     if metadata.pop("blake2b", None) != digest(entries, metadata):
         raise CacheError(f"{path} is damaged: its digest does not match. Delete it and train again.")

@@ -81,16 +81,13 @@ def corners(xyz: Any, entries: int, dtype: str, resolutions: Sequence[int], smoo
     first = xp.asarray(np.arange(levels)[:, None] * entries, dtype=whole, **make)
     numbers[0] = [part + first for part in numbers[0]]  # above the bits that meet
 
-    index = xp.empty((levels, xyz.shape[0], 8), dtype=whole, **make)
-    weight = xp.empty((levels, xyz.shape[0], 8), dtype=getattr(xp, dtype), **make)
-    for i, (y, z) in enumerate(product((0, 1), repeat=2)):
-        (x_low, x_high), inner, share = numbers[0], numbers[1][y], shares[1][y] * shares[2][z]
-        direct, hashed = inner[:dense] + numbers[2][z][:dense], inner[dense:] ^ numbers[2][z][dense:]
-        for corner, number, along in ((i, x_low, shares[0][0]), (i + 4, x_high, shares[0][1])):
-            xp.add(direct, number[:dense], out=index[:dense, :, corner])
-            xp.bitwise_xor(hashed, number[dense:], out=index[dense:, :, corner])
-            xp.multiply(share, along, out=weight[:, :, corner])
-    return index, weight
+    index, weight = [], []
+    for x, y, z in product((0, 1), repeat=3):
+        along, inner, outer = numbers[0][x], numbers[1][y], numbers[2][z]
+        direct, hashed = inner[:dense] + outer[:dense], inner[dense:] ^ outer[dense:]
+        index.append(xp.concatenate([direct + along[:dense], hashed ^ along[dense:]], 0))
+        weight.append(shares[0][x] * shares[1][y] * shares[2][z])
+    return xp.stack(index, -1), xp.stack(weight, -1)
 
 
 def weighted_rows(tables: Any, index: Any, weight: Any) -> Any:

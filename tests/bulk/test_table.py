@@ -358,7 +358,7 @@ def test_an_input_that_changes_meanwhile_is_refused(loaded, source, tmp_path, mo
 
 
 def test_a_model_trained_again_meanwhile_is_refused(loaded, source, tmp_path):
-    asked = {"dimensions": DIM, "model_hash": "0" * 32}
+    asked = {"dimensions": DIM, "model_hash": "0" * 32, "precision": "float32"}
     with pytest.raises(CacheError, match="not the model this job began with"):
         shard.job_model(job.Job(tmp_path, asked, {}, str(loaded.folder)))
 

@@ -16,16 +16,17 @@ PLACES = np.concatenate([uniform_places(50, seed=3), POLES])
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 7, 40, 200])
 @pytest.mark.parametrize("damping", [0.0, 1.0])
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-5), ("float64", 1e-12)])
-def test_harmonics(degree, damping, dtype, bound):
-    want = harmonics(PLACES, degree, dtype, damping)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_harmonics(degree, damping, dtype):
+    """As near the truth as the ordinary form of that precision: at high degrees float32 has errors near the poles."""
+    truth = harmonics(PLACES, degree, "float64", damping)
+    ordinary = abs(harmonics(PLACES, degree, dtype, damping) - truth).max()
     got = harmonics_by_degree(torch.from_numpy(PLACES), degree, dtype, damping)
     assert got.dtype == getattr(torch, dtype)
-    np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=bound * abs(want).max())
-    assert harmonics_by_degree(torch.empty(0, 2, dtype=torch.float64), degree, dtype, damping).shape == (
-        0,
-        want.shape[1],
-    )
+    bound = 2 * ordinary + (1e-6 if dtype == "float32" else 1e-12) * abs(truth).max()
+    np.testing.assert_allclose(got.numpy(), truth, rtol=0, atol=bound)
+    none = harmonics_by_degree(torch.empty(0, 2, dtype=torch.float64), degree, dtype, damping)
+    assert none.shape == (0, truth.shape[1])
 
 
 def test_nearest_sites():
