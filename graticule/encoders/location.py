@@ -116,6 +116,10 @@ class LocationEncoder(nn.Module):
             out = out + self.skip(low.to(self.skip.weight.dtype))
         return out.to(torch.promote_types(out.dtype, torch.float32))  # type: ignore[no-any-return]
 
+    def compile(self, **options: Any) -> None:
+        """torch.compile of the body; the basis has no weights to speak of, and recurrences that do not gain by it."""
+        self.body.compile(**options)
+
     @torch.no_grad()
     def transform(self, matrix: Tensor, offset: Tensor) -> None:
         """From now on every vector v is v @ matrix + offset: (dim, dim) and (dim,) go into the last layers."""

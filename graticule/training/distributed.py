@@ -67,8 +67,7 @@ def joined(folder: Path) -> Iterator[Together]:
             reason = _explained(error, folder, together)
             if reason is error:
                 raise
-            if isinstance(reason, SystemExit):
-                _note(sign, LEFT)
+            _note(sign, LEFT if isinstance(reason, SystemExit) else SAID)
             _tell_torchrun(reason)
             raise reason from None
         else:
@@ -99,6 +98,13 @@ def forget_signs(folder: Path, rank: int | str = "*") -> None:
     """Take away the files by which processes said that they lived."""
     for path in folder.glob(f".process-{rank}"):
         path.unlink(missing_ok=True)
+
+
+def as_in_the_first(learner: Learner, together: Together) -> None:
+    """All weights and statistics become those of the first process: another processor may have rounded otherwise."""
+    if together.size > 1:
+        for tensor in learner.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], together: Together) -> None:

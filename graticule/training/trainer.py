@@ -27,7 +27,7 @@ from graticule.learners.base import Learner
 from graticule.learners.together import Together
 from graticule.progress import Progress
 from graticule.training import checkpoint
-from graticule.training.distributed import average_gradients, clip_gradients, in_shards, whole
+from graticule.training.distributed import as_in_the_first, average_gradients, clip_gradients, in_shards, whole
 from graticule.training.drawing import Ahead, Watch, on_device, on_host
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ class _Loop:
         self.device = next(learner.parameters()).device
         self.together = Together.now()
         self.asked = learner
+        as_in_the_first(learner, self.together)
         self.shards = schedule.shard and self.together.size > 1
         self.learner = in_shards(learner, self.device, self.together) if self.shards else learner
         self.learner.together = self.together

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from graticule.learners.together import Together
-from tests.processes import in_processes
 from tests.training.shared_batches import VARIANTS, two_steps
 
 
@@ -14,8 +13,8 @@ def alone():
 
 
 @pytest.fixture(scope="module")
-def two():
-    return in_processes(2, two_steps)
+def two(crew):
+    return crew.strictly(2, two_steps)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
