@@ -24,8 +24,8 @@ HOME = Path(graticule.__file__).parent.parent
 SETTINGS = {
     "steps": 12, "batch_size": 9, "dim": 8, "location": "harmonics+hash-grid", "location.max_degree": 4,
     "location.log2_entries": 6, "location.width": 16, "location.dropout": 0.2, "trunk.text": "ngram",
-    "whiten": 0, "dropout": 0.1, "regression": 0.3, "negatives": "random,queue", "random_places": 7, "queue": 20, "ema": 0.5,
-    "learn_temperature": True, "log_every": 2, "checkpoint_every": 3,
+    "whiten": 0, "dropout": 0.1, "regression": 0.3, "negatives": "random,queue", "random_places": 7, "queue": 20,
+    "ema": 0.5, "learn_temperature": True, "log_every": 2, "checkpoint_every": 3,
 }  # fmt: skip
 
 
@@ -62,7 +62,9 @@ def equal_runs(found, expected, tolerance=1e-4):
     weights = [load_tensors(folder / "model.safetensors")[0] for folder in (found, expected)]
     assert set(weights[0]) == set(weights[1])
     for name, value in weights[1].items():
-        torch.testing.assert_close(weights[0][name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            weights[0][name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
     logs = [list(read_log(folder)) for folder in (found, expected)]
     assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]] == [2, 4, 6, 8, 10, 12]
     for one, other in zip(*logs, strict=True):
