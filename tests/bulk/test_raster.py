@@ -194,6 +194,7 @@ def test_what_cannot_be_is_refused(loaded, refused, command, tmp_path):
     model = ("--model", loaded.folder, "-o", tmp_path / "c.tif")
     assert "either a table of places, or --raster" in refused("embed", *model)
     assert "either a table of places, or --raster" in refused("embed", *model, "--raster", 0, 0, 1, 1)
-    assert "--order is of tables" in refused("embed", *model, "--raster", 0, 0, 1, 1, "--pixel", 1, "--order", "hilbert")
+    raster = ("--raster", 0, 0, 1, 1, "--pixel", 1)
+    assert "--order is of tables" in refused("embed", *model, *raster, "--order", "hilbert")
     code, said, err = command("embed", "-q", *model, "--raster", -10, "-5.5", 10, 4.5, "--pixel", 0.5)
     assert (code, said, err) == (0, f"{tmp_path / 'c.tif'}: 20 x 40 pixels\n", "")
