@@ -21,6 +21,7 @@ import torch
 from benchmarks.running import markdown
 from graticule.embed import Model
 from graticule.encoders.location import LocationEncoder, location_encoder
+from graticule.encoders.networks import TorchNetworks
 from graticule.geo.coords import uniform_places
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -77,7 +78,8 @@ def main() -> None:
     rows = []
     for name, options in ENCODERS.items():
         encoder = location_encoder(name.partition(",")[0], **options)
-        basis, arrays, model = encoder.basis.basis, encoder.basis.basis.arrays(), Model(Path(), {}, encoder.eval(), {})
+        basis, model = encoder.basis.basis, Model(Path(), {}, TorchNetworks(encoder.eval()))
+        arrays = basis.arrays()
         rates = [
             rate(asked.places, asked.repeats, partial(model.embed, lon=lon, lat=lat)),
             rate(asked.places, asked.repeats, partial(basis, places, arrays)),

@@ -1,22 +1,28 @@
-"""A trained run as a function: coordinates, texts or images in, vectors out; and vectors as GeoParquet."""
+"""A trained run as a function: coordinates, texts or images in, vectors out.
+
+Places need numpy alone; texts, images and features of a tower need torch.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graticule.errors import SettingError, unknown
+from graticule.encoders.networks import Networks, StoredNetworks, in_batches, in_torch
+from graticule.encoders.networks import Vectors as Vectors
+from graticule.errors import SettingError, need, unknown
 from graticule.finished import about_run, origin
 from graticule.geo.coords import Points, fibonacci_lattice, lonlat
-from graticule.geo.geoparquet import Rows, write_geoparquet
-from graticule.geo.int8 import column_scales, to_int8
+from graticule.geo.geoparquet import write_geoparquet
+from graticule.geo.grid import Axes
+from graticule.geo.int8 import NUMBERS, column_scales, stored
 
 if TYPE_CHECKING:
     from torch.nn import Linear
@@ -27,13 +33,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 INSIDE = Path(__file__).parent / "model"  # the released model
+SPACES = ("own", "shared")  # of the vectors of places
 LATTICE = 16_384  # places, some 180 km apart
-Vectors = NDArray[np.float32]
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, repr=False)
 class Model:
-    """A location encoder and the towers it was tied to.
+    """A location encoder and the towers it was tied to: torch modules, made when they are first used.
 
     `embed` gives the vectors that downstream models use; `embed_contents` gives texts or images, and `share` such
     vectors, in the space in which places and contents are compared by cosine similarity. `length`, where
@@ -42,10 +49,9 @@ class Model:
 
     folder: Path
     about: dict[str, Any]
-    location: LocationEncoder
-    towers: dict[str, Tower]
-    shared: Linear | None = None  # from location vectors to the space of the towers; None: they are in it
+    networks: Networks
     length: int | None = None
+    precision: str = "float32"
 
     def __repr__(self) -> str:
         return f"Model({self.about['name']!r}, {self.about['recipe']}, {self.dim}-d, {', '.join(self.modalities)})"
@@ -53,12 +59,27 @@ class Model:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return int(self.location.dim) if self.length is None else self.length
+        return self.networks.dim if self.length is None else self.length
+
+    @property
+    def location(self) -> LocationEncoder:
+        """The torch module that maps (n, 2) lon/lat degrees float64 to (n, d) vectors, uncut; of a run, a copy."""
+        return self.networks.location
+
+    @property
+    def towers(self) -> Mapping[str, Tower]:
+        """The torch modules of the modalities, by name."""
+        return self.networks.towers
+
+    @property
+    def shared(self) -> Linear | None:
+        """The torch module that maps vectors of places to the space of the towers; None: they are in it."""
+        return self.networks.shared
 
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities that can be embedded beside places."""
-        return sorted(self.towers)
+        return self.networks.modalities
 
     def prefix(self, dim: int) -> Model:
         """The same model with vectors of the first `dim` numbers, named "NAME[:dim]".
@@ -78,20 +99,53 @@ class Model:
             )
         return replace(self, about={**self.about, "name": f"{name}[:{dim}]"}, length=dim)
 
+    def in_precision(self, precision: str) -> Model:
+        """The same model that computes in "float32" or in "bfloat16".
+
+        bfloat16 is several times as fast where the processor multiplies it, and rounded: the cosine to the float32
+        vector is at least .9999. It needs torch. SettingError for another precision.
+        """
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        return replace(self, precision=precision)
+
     def embed(self, *, lon: ArrayLike, lat: ArrayLike, batch_size: int = 16_384) -> Vectors:
-        """Degrees (WGS84, longitudes to 360 are wrapped) -> (n, dim) float32 vectors, in the order given."""
+        """Degrees (WGS84, longitudes to 360 are wrapped) -> (n, dim) float32 vectors, in the order given.
+
+        A large raster given row after row (a flattened meshgrid) is faster than scattered places where torch is
+        installed; the vectors are the same within 1e-5.
+        """
         return self.embed_points(lonlat(lon=lon, lat=lat), batch_size)
 
     def embed_points(self, points: Points, batch_size: int = 16_384) -> Vectors:
-        """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32."""
-        return _in_batches(self.location, points, batch_size, self.dim)
+        """(n, 2) lon/lat degrees of `lonlat` -> (n, dim) float32, as `embed`; `batch_size` is for accelerators."""
+        return self.networks.places(points, precision=self.precision, dim=self.dim, batch_size=batch_size)
+
+    def embed_grid(self, *, lon: ArrayLike, lat: ArrayLike) -> Iterator[Vectors]:
+        """A raster, from degrees of columns and of rows: bands of (rows, columns, dim) float32, the first row first.
+
+        A few bands are in memory at once, however many rows there are. Vectors are those of `embed`; needs torch.
+        """
+        need("torch", "train")
+        from graticule.encoders.fast import embed_grid
+
+        columns = lonlat(lon=lon, lat=np.zeros(np.size(lon)), where="column")
+        rows = lonlat(lon=np.zeros(np.size(lat)), lat=lat)
+        axes = Axes(columns[:, 0], rows[:, 1])
+        return embed_grid(self.location, axes, precision=self.precision, dim=self.dim)
 
     def share(self, vectors: Vectors) -> Vectors:
         """(n, dim) vectors of places -> (n, k) in the space of texts and images, where cosines tell likeness."""
-        return vectors if self.shared is None else _in_batches(self.shared, vectors, 16_384, self.shared.out_features)
+        return self.networks.share(vectors)
 
     def save(
-        self, path: str | Path, *, lon: ArrayLike, lat: ArrayLike, int8: bool = False, **columns: Sequence[Any]
+        self,
+        path: str | Path,
+        *,
+        lon: ArrayLike,
+        lat: ArrayLike,
+        int8: bool = False,
+        **columns: Sequence[Any],
     ) -> int:
         """Embed places given as arrays and write them, with further columns, as GeoParquet; returns the rows.
 
@@ -102,13 +156,16 @@ class Model:
         points = lonlat(lon=lon, lat=lat)
         given = {"lon": points[:, 0], "lat": points[:, 1], **columns}
         rows = pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in given.items()})
-        embed, about = _kept(self, int8)
-        return write_geoparquet(Path(path), [(rows, points, embed(points))], about=about)
+        kept = quantization(self, "int8" if int8 else "float32")
+        vectors = stored(self.embed_points(points), kept)
+        return write_geoparquet(
+            Path(path), [(rows, points, vectors)], about=origin(self.about) | {"space": "own", "quantization": kept}
+        )
 
     def embed_features(self, modality: str, features: NDArray[Any], batch_size: int = 4096) -> Vectors:
         """(n, ...) features of the modality's trunk -> (n, k) float32 in the shared space."""
         tower = self._tower(modality)
-        return _in_batches(tower, features, batch_size, self.length or tower.dim)
+        return in_batches(partial(in_torch, tower), features, batch_size, self.length or tower.dim)
 
     def embed_contents(self, modality: str, contents: Sequence[Any]) -> Vectors:
         """Texts, image arrays or encoded photos -> (n, k) float32 in the shared space, by trunk and head."""
@@ -118,33 +175,21 @@ class Model:
 
     def trunk(self, modality: str) -> Trunk | None:
         """The frozen trunk of a modality, made anew; None when the trunk is part of the tower."""
+        self._tower(modality)
         from graticule.encoders.towers import trunk
 
-        self._tower(modality)
         config = self.about["towers"][modality]["trunk"]
         return None if config is None else trunk(**config)
 
     def _tower(self, modality: str) -> Tower:
-        if not self.towers:
+        if not self.modalities:
             raise SettingError(
                 f"{self.about['name']!r} embeds places alone, it was tied to no {modality}: train another recipe with "
                 f"start={self.folder} to tie it."
             )
-        if modality not in self.towers:
-            raise unknown("modality of this model", modality, self.towers)
+        if modality not in self.modalities:
+            raise unknown("modality of this model", modality, self.modalities)
         return self.towers[modality]
-
-
-def _in_batches(module: Any, rows: NDArray[Any], batch_size: int, dim: int) -> Vectors:
-    import torch
-
-    device = next(chain(module.parameters(), module.buffers())).device
-    vectors = np.empty((len(rows), dim), dtype=np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            batch = torch.from_numpy(np.array(rows[start : start + batch_size])).to(device)
-            vectors[start : start + batch_size] = module(batch)[:, :dim].float().cpu().numpy()
-    return vectors
 
 
 def load(run: str | Path | None = None) -> Model:
@@ -152,73 +197,33 @@ def load(run: str | Path | None = None) -> Model:
 
     Raises DataError when the folder holds no finished run, CacheError when its weights are damaged.
     """
-    from torch.nn import Linear
-
-    from graticule.encoders.location import location_encoder
-    from graticule.encoders.towers import tower
-    from graticule.tensors import fill, load_tensors
-
     folder = INSIDE if run is None else Path(run)
     about = about_run(folder, "location", "it embeds maps, not places. Use graticule.load_map or `graticule osm`.")
-    tensors, _ = load_tensors(folder / "model.safetensors")
-    location = location_encoder(**about["location"])
-    fill(location, tensors, "location.", folder)
-    towers = {name: tower(**entry["tower"]) for name, entry in about["towers"].items()}
-    for name, one in towers.items():
-        fill(one, tensors, f"towers.{name}.", folder)
-    shared = None
-    if about.get("shared"):
-        shared = Linear(location.dim, about["shared"])
-        fill(shared, tensors, "shared.", folder)
-    return Model(folder, about, location.eval(), {name: one.eval() for name, one in towers.items()}, shared)
+    return Model(folder, about, StoredNetworks(folder, about))
 
 
-def _kept(model: Model, int8: bool) -> tuple[Callable[[Points], Vectors | NDArray[np.int8]], dict[str, Any]]:
-    """How a file keeps the vectors of places, and what it says about them.
+def place_vectors(model: Model, points: Points, space: str) -> Vectors:
+    """(n, 2) lon/lat degrees -> the vectors of places in their own space, or in that shared with texts and pictures.
+
+    SettingError for what is not one of SPACES, and for the shared space of vectors that were cut.
+    """
+    if space not in SPACES:
+        raise unknown("space", space, SPACES)
+    if space == "own":
+        return model.embed_points(points)
+    if model.length is not None:
+        raise SettingError(f"{model.about['name']!r} has no shared space: whole vectors lead to it, these are cut.")
+    return model.share(model.embed_points(points))
+
+
+def quantization(model: Model, numbers: str, space: str = "own") -> dict[str, Any] | None:
+    """What a file that keeps vectors as `numbers` says of them, and `geo.int8.stored` makes of them.
 
     The scales of int8 are those of the model on an even lattice of the Earth, so that files of one model fit together.
+    SettingError for what is not one of NUMBERS.
     """
-    if not int8:
-        return model.embed_points, origin(model.about)
-    scales = column_scales(model.embed_points(fibonacci_lattice(LATTICE)))
-
-    def embed(points: Points) -> NDArray[np.int8]:
-        return to_int8(model.embed_points(points), scales)
-
-    return embed, origin(model.about) | {"quantization": {"type": "int8", "scale": scales.tolist()}}
-
-
-def embed_table(
-    model: Model, path: Path, out: Path, *, lon: str | None = None, lat: str | None = None, int8: bool = False
-) -> int:
-    """Embed every row of a table (CSV, Parquet, JSONL, GeoJSON) into a GeoParquet file, order and rows kept.
-
-    With `int8` as in `Model.save`.
-    """
-    from graticule.data.tables import read_points
-    from graticule.progress import Progress
-
-    embed, about = _kept(model, int8)
-
-    def batches() -> Iterator[Rows]:
-        nowhere = lonlat(lon=[], lat=[])
-        with Progress(f"embed {path.name}") as progress:
-            for rows, points in read_points(path, lon=lon, lat=lat):
-                yield rows, points, embed(points)
-                progress.advance(len(points))
-            if not progress.done:
-                yield _no_rows(path), nowhere, embed(nowhere)
-
-    return write_geoparquet(out, batches(), about=about)
-
-
-def _no_rows(path: Path) -> Any:
-    """A batch of no rows with the columns of a table that has none; of strings where only their names are known."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from graticule.data.formats import open_table
-
-    if path.suffix == ".parquet":
-        return pa.RecordBatch.from_pylist([], schema=pq.read_schema(path))
-    return pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in open_table(path).columns]))
+    if numbers not in NUMBERS:
+        raise unknown("kind of numbers", numbers, NUMBERS)
+    if numbers != "int8":
+        return None if numbers == "float32" else {"type": numbers}
+    return {"type": "int8", "scale": column_scales(place_vectors(model, fibonacci_lattice(LATTICE), space)).tolist()}

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from graticule.errors import CacheError
 
@@ -28,10 +28,35 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def opened_at(path: Path, size: int) -> BinaryIO:
+    """A file to append to, made where there is none, cut back to `size` bytes; CacheError for one that is shorter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    if path.stat().st_size < size:
+        raise CacheError(f"{path} is damaged: it is shorter than it was. Delete {path.parent} and run again.")
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
 def digest_file(path: Path) -> str:
     """BLAKE2b-128 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """What a file is now, in JSON types: its size, when it was changed last, its digest."""
+    about = path.stat()
+    return {"bytes": about.st_size, "changed_ns": about.st_mtime_ns, "blake2b": digest_file(path)}
+
+
+def is_as_stamped(path: Path, stamped: dict[str, Any]) -> bool:
+    """Whether a file still is what `stamp` saw; it is read as a whole only when its time of change is another."""
+    if not path.is_file() or path.stat().st_size != stamped["bytes"]:
+        return False
+    return bool(path.stat().st_mtime_ns == stamped["changed_ns"]) or digest_file(path) == stamped["blake2b"]
 
 
 def digest_json(value: Any) -> str:

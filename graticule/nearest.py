@@ -77,14 +77,24 @@ def _places(table: Path | None) -> tuple[list[str], Points]:
 
 
 def question(
-    model: Model, *, lon: float | None = None, lat: float | None = None, text: str | None = None, image: Any = None
-) -> Vectors:
-    """(k,) vector in the shared space of exactly one of: a place (degrees), a text, a picture (bytes or an array)."""
+    model: Model, *, lon: float | None = None, lat: float | None = None, text: str | None = None, image: Any = None,
+    space: str = "shared",
+) -> Vectors:  # fmt: skip
+    """(k,) vector of exactly one of: a place (degrees), a text, a picture (bytes or an array).
+
+    It is in the shared space; a place alone has a vector in its own, `space` "own", too.
+    """
     place = lon is not None or lat is not None
     if place + (text is not None) + (image is not None) != 1 or (lon is None) != (lat is None):
         raise SettingError("Ask with exactly one of: lon and lat together, text, or image.")
+    if space == "own" and not place and model.shared is not None:
+        raise SettingError(
+            "Texts and pictures are compared with places in the shared space, these are the places' own vectors: "
+            "write others by `graticule embed --space shared`."
+        )
     if lon is not None and lat is not None:
-        vectors = model.share(model.embed(lon=[lon], lat=[lat]))
+        vectors = model.embed(lon=[lon], lat=[lat])
+        vectors = model.share(vectors) if space == "shared" else vectors
     elif text is not None:
         vectors = model.embed_contents(_modality(model, ("text",)), [text])
     else:
@@ -97,10 +107,9 @@ def _modality(model: Model, kinds: tuple[str, ...]) -> str:
     for name in model.modalities:
         if model.about["data"][name]["kind"] in kinds:
             return name
-    known = (
-        f"knows {', '.join(model.modalities)}; none of them" if model.towers else "embeds places alone: nothing in it"
-    )
-    raise SettingError(f"This model {known} reads {' or '.join(kinds)}.")
+    known = ", ".join(model.modalities)
+    said = f"knows {known}; none of them" if known else "embeds places alone: nothing in it"
+    raise SettingError(f"This model {said} reads {' or '.join(kinds)}.")
 
 
 def nearest(

@@ -6,10 +6,20 @@ import logging
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
 EARLIEST_SHARE = 0.02  # of the work, before which the time left is not guessed
+
+
+def _bar(**options: Any) -> Any:
+    """A bar, or None in an installation that has none: lines then."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(**options)
 
 
 class Progress:
@@ -18,11 +28,9 @@ class Progress:
     def __init__(self, what: str, total: int | None = None, *, start: int = 0, unit: str = "rows") -> None:
         self.what, self.total, self.unit = what, total, unit
         self.start = self.done = start
-        self.bar = None
+        self.bar: Any = None
         if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=total, initial=start, desc=what, unit=f" {unit}", dynamic_ncols=True)
+            self.bar = _bar(total=total, initial=start, desc=what, unit=f" {unit}", dynamic_ncols=True)
         self.began = self.last = time.monotonic()
 
     def advance(self, n: int = 1, note: str = "") -> None:

@@ -42,6 +42,7 @@ class Settings:
     shared: int = 0  # of the space shared with the towers, which a linear map leads to; 0: the vectors are in it
     location: str = "graticule"  # a preset (graticule, satclip, geoclip, csp) or a basis, several joined by +
     location_options: dict[str, Any] = field(default_factory=dict)  # location.max_degree=40, location.body=siren, ...
+    cache_basis: bool = False  # keep the location basis of the rows' places on disk: pays for slow ones, as slepian
     trunks: dict[str, str] = field(default_factory=dict)  # trunk.text=ngram, trunk.photo=photo:FOLDER, ...
     train_trunks: str = ""  # image modalities whose multispectral trunk trains with the run
     head: str = "mlp"  # linear, mlp, or none: standardised features are in the shared space as they are

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,16 @@ from torch import Tensor, nn
 
 from graticule.errors import CacheError
 from graticule.files import atomic_write
+from graticule.weights import damaged, digest
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    state = hashlib.blake2b(digest_size=16)
-    for key in sorted(metadata):
-        state.update(f"{key}={metadata[key]}\n".encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return state.hexdigest()
+    return digest(((name, *_content(tensors[name])) for name in sorted(tensors)), metadata)
+
+
+def _content(tensor: Tensor) -> tuple[tuple[int, ...], str, Any]:
+    whole = tensor.detach().cpu().contiguous()
+    return tuple(whole.shape), str(whole.dtype), whole.reshape(-1).view(torch.uint8).numpy().data
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
@@ -41,7 +39,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise CacheError(f"{path} is missing or damaged ({error}). Delete it and train again.") from error
+        raise damaged(path, error) from error
     if metadata.pop("blake2b", None) != _digest(tensors, metadata):
         raise CacheError(f"{path} is damaged: its digest does not match. Delete it and train again.")
     return tensors, metadata

@@ -7,13 +7,14 @@ import pytest
 
 from graticule.cli import main
 
+DIM = 16
 TRAINED = {  # settings of the run
     "trunk.text": "ngram",
     "location": "harmonics",
     "location.max_degree": 4,
     "location.width": 32,
     "location.depth": 1,
-    "dim": 16,
+    "dim": DIM,
     "steps": 5,
     "batch_size": 16,
     "device": "cpu",

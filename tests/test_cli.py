@@ -290,7 +290,7 @@ def test_pictures_are_read_as_the_model_reads_them(run, tmp_path):
     path.write_bytes(b"jpeg")
 
     def knowing(*kinds):
-        return dataclasses.replace(run, about={"data": {kind: {"kind": kind} for kind in kinds}}, towers=run.towers)
+        return dataclasses.replace(run, about={"data": {kind: {"kind": kind} for kind in kinds}})
 
     assert read_picture(knowing("text", "photo"), path) == b"jpeg"
     with pytest.raises(SettingError, match="none of them reads pictures"):

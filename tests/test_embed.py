@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graticule
-from graticule.embed import embed_table, load
+from graticule.bulk import embed_table
+from graticule.embed import load
 from graticule.errors import CacheError, CoordinateError, DataError, SettingError
 from graticule.geo.coords import uniform_places
 from graticule.geo.geoparquet import table_vectors, write_geoparquet
@@ -296,7 +297,7 @@ def test_only_prefixes_that_the_run_was_trained_for(run, cut):
 def test_int8_is_a_quarter_and_nearly_the_same(cut, tmp_path):
     places = uniform_places(500, seed=3)
     pq.write_table(pa.table({"lon": places[:, 0], "lat": places[:, 1]}), tmp_path / "in.parquet")
-    embed_table(cut, tmp_path / "in.parquet", tmp_path / "out.parquet", int8=True)
+    embed_table(cut, tmp_path / "in.parquet", tmp_path / "out.parquet", numbers="int8")
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("embedding").type == pa.list_(pa.int8(), DIM)
     kept, exact = table_vectors(table), cut.embed_points(places)
@@ -330,3 +331,42 @@ def test_a_cut_and_int8_by_command(command, cut, cities, tmp_path):
     code, _, said = command("embed", "-q", cities, "-o", out, "--model", cut.folder, "--dim", 5)
     assert code == 1
     assert "got dim=5" in said
+
+
+def test_bfloat16_is_nearly_the_same_also_in_files(run, cities, command, tmp_path):
+    places = uniform_places(600, seed=4)
+    lon, lat = places.T
+    exact, rounded = run.embed(lon=lon, lat=lat), run.in_precision("bfloat16").embed(lon=lon, lat=lat)
+    assert rounded.dtype == np.float32
+    lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(rounded, axis=1)
+    assert ((exact * rounded).sum(1) / lengths).min() > 0.9995  # a narrow network
+    assert np.abs(exact - rounded).max() > 1e-4
+    out = tmp_path / "out.parquet"
+    code, *_ = command("embed", "-q", cities, "-o", out, "--model", run.folder, "--precision", "bfloat16")
+    assert code == 0
+    found = np.array(pq.read_table(out)["embedding"].to_pylist(), dtype=np.float32)
+    table = pq.read_table(out, columns=["lon", "lat"])
+    expected = run.in_precision("bfloat16").embed(lon=table["lon"].to_numpy(), lat=table["lat"].to_numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+    run.in_precision("bfloat16").save(out, lon=lon, lat=lat)
+    np.testing.assert_array_equal(np.array(pq.read_table(out)["embedding"].to_pylist(), dtype=np.float32), rounded)
+
+
+def test_a_raster_comes_in_bands(cut):
+    lon, lat = np.linspace(-180, 180, 40), np.array([90.0, 33.0, -90.0])
+    bands = list(cut.prefix(8).embed_grid(lon=lon, lat=lat))
+    across, down = np.meshgrid(lon, lat)
+    whole = cut.prefix(8).embed(lon=across, lat=down)
+    close(np.concatenate(bands).reshape(-1, 8), whole)
+    close(np.concatenate(list(cut.embed_grid(lon=lon, lat=lat))).reshape(-1, DIM)[:, :8], whole)
+    assert list(cut.embed_grid(lon=lon, lat=[])) == []
+    assert next(cut.embed_grid(lon=[], lat=lat)).shape == (3, 0, DIM)
+    with pytest.raises(CoordinateError, match=r"row 1 has lat=91"):
+        cut.embed_grid(lon=lon, lat=[3, 91])
+    with pytest.raises(CoordinateError, match=r"column 0 has lon=400"):
+        cut.embed_grid(lon=[400], lat=[3])
+
+
+def test_unknown_precision_is_refused(run):
+    with pytest.raises(SettingError, match="Did you mean 'float32'"):
+        run.in_precision("float3")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from graticule import nearest as module
+from graticule.encoders.networks import TorchNetworks
 from graticule.errors import DataError, SettingError
 from graticule.geo.coords import great_circle_km, uniform_places
 from graticule.nearest import Gallery, gallery, nearest, question
@@ -136,11 +137,11 @@ def test_at_least_one_answer(run, table, k):
 
 
 def test_a_model_without_texts_says_what_it_reads(run):
-    blind = dataclasses.replace(run, towers={"image": run.towers["image"]})
+    blind = dataclasses.replace(run, networks=TorchNetworks(run.location, {"image": run.towers["image"]}))
     with pytest.raises(SettingError, match="knows image; none of them reads text"):
         question(blind, text="snow")
     with pytest.raises(SettingError, match="embeds places alone: nothing in it reads photo or image"):
-        question(dataclasses.replace(run, towers={}), image=images()[0])
+        question(dataclasses.replace(run, networks=TorchNetworks(run.location)), image=images()[0])
 
 
 def test_data_that_is_gone_is_said_so(run, tmp_path):

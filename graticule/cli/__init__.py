@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graticule import __version__
-from graticule.cli import osm
+from graticule.cli import embed, export, osm
 from graticule.errors import GraticuleError, SettingError, need
 
 if TYPE_CHECKING:
     from graticule.embed import Model
+    from graticule.index import PlaceIndex
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,14 +59,15 @@ def parser() -> argparse.ArgumentParser:
         help="so many on this machine learn from each batch together (several machines: torchrun -m graticule train)",
     )  # fmt: skip
 
-    one = verb("embed", "turn a table of coordinates into a GeoParquet of vectors")
-    one.add_argument("table", type=Path, help="CSV, TSV, JSONL, Parquet or GeoJSON with coordinates in degrees")
-    one.add_argument("-o", "--out", type=Path, required=True, help="GeoParquet file to write")
-    one.add_argument("--model", type=Path, help="folder of a run (default: the model inside the package)")
-    one.add_argument("--lon", help="name of the longitude column")
-    one.add_argument("--lat", help="name of the latitude column")
-    one.add_argument("--dim", type=int, help="only so many numbers a vector, one of the run's prefixes (default: all)")
-    one.add_argument("--int8", action="store_true", help="keep vectors as int8, with the scale of each column beside")
+    embed.arguments(verb("embed", "turn a table of coordinates, or a raster, into a file of vectors"))
+
+    one = verb("index", "put a GeoParquet of vectors into an index that finds the nearest among millions")
+    one.add_argument("table", type=Path, help="file of `graticule embed`, or a folder of such files")
+    one.add_argument("-o", "--out", type=Path, required=True, help="folder for the index")
+    one.add_argument("--connectivity", type=int, help="edges of a row in the graph (default: 16)")
+    one.add_argument("--expansion", type=int, help="rows looked at to find them (default: 128)")
+
+    export.arguments(verb("export", "write a model as ONNX or program of torch, or STAC items of models and vectors"))
 
     one = verb("nearest", "find the places or rows most similar to a place, a text or a picture")
     one.add_argument(
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--places", type=Path, help="table of places to answer with (default: an even lattice of the Earth)"
     )
+    one.add_argument("--index", type=Path, metavar="FOLDER", help="answer from an index of `graticule index`")
     one.add_argument("-k", type=int, default=5, help="number of answers (default: 5)")
     one.add_argument("--apart-km", type=float, default=0.0, help="least distance between answers, and from the place")
     one.add_argument("--like", metavar="ID", help="of a folder of `graticule osm`: a region or an entity, as way/123")
@@ -106,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument(
         "--probe", default="ridge",
-        help="of ridge, logistic, knn, boosting, chosen, mlp, gp; with +place also the coordinates (default: ridge)",
+        help="ridge, logistic, knn, boosting, chosen, mlp, kriged, gp; +place: also the coordinates (default: ridge)",
     )  # fmt: skip
     one.add_argument(
         "-o", "--out", type=Path,
@@ -182,6 +185,7 @@ def _prepare(asked: argparse.Namespace) -> int:
 
 
 def _train(asked: argparse.Namespace) -> int:
+    need("torch", "train")
     settings = pairs(asked.set)
     if asked.processes != 1:
         from graticule.training.launch import launch
@@ -203,13 +207,13 @@ def _model(run: Path | None) -> Model:
     return load(run)
 
 
-def _embed(asked: argparse.Namespace) -> int:
-    from graticule.embed import embed_table
+def _index(asked: argparse.Namespace) -> int:
+    from graticule.index import build_index, table_rows
 
-    model = _model(asked.model)
-    cut = model if asked.dim is None else model.prefix(asked.dim)
-    rows = embed_table(cut, asked.table, asked.out, lon=asked.lon, lat=asked.lat, int8=asked.int8)
-    say(f"{asked.out}: {rows:,} rows")
+    given = {"connectivity": asked.connectivity, "expansion": asked.expansion}
+    rows = table_rows(asked.table)
+    build_index(rows, asked.out, **{name: value for name, value in given.items() if value is not None})
+    say(f"{asked.out}: {rows.count:,} rows")
     return 0
 
 
@@ -222,15 +226,30 @@ def _nearest(asked: argparse.Namespace) -> int:
         say("\n".join(osm.alike(asked)))
         return 0
     model = _model(asked.run)
+    index = None if asked.index is None else _opened(asked)
+    if index is not None:
+        model = index.fitting(model)
     image = None if asked.image is None else read_picture(model, asked.image)
-    vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image)
+    space = "shared" if index is None else index.space
+    vector = question(model, lon=asked.lon, lat=asked.lat, text=asked.text, image=image, space=space)
     place = None if asked.lon is None else lonlat(lon=[asked.lon], lat=[asked.lat])
-    for found in nearest(
-        vector, gallery(model, asked.answer, table=asked.places), asked.k, place=place, apart_km=asked.apart_km
-    ):
+    if index is not None:
+        answers = index.nearest(vector, asked.k, place=place, apart_km=asked.apart_km)
+    else:
+        among = gallery(model, asked.answer, table=asked.places)
+        answers = nearest(vector, among, asked.k, place=place, apart_km=asked.apart_km)
+    for found in answers:
         away = "" if found.distance_km is None else f"  {found.distance_km:8,.0f} km"
         say(f"{found.similarity:6.3f}  {found.lat:8.3f} {found.lon:9.3f}{away}  {found.name}")
     return 0
+
+
+def _opened(asked: argparse.Namespace) -> PlaceIndex:
+    from graticule.index import open_index
+
+    if asked.answer != "place":
+        raise SettingError(f"An index answers with places: leave --answer out, got {asked.answer!r}.")
+    return open_index(asked.index, table=asked.places)
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
@@ -280,15 +299,18 @@ def _heatmap(asked: argparse.Namespace) -> int:
 
 
 def _quickstart(asked: argparse.Namespace) -> int:
+    need("torch", "quickstart")
     from graticule.cli.quickstart import quickstart
 
     return quickstart(asked.out)
 
 
 COMMANDS = {
-    "embed": _embed,
+    "embed": embed.run,
     "evaluate": _evaluate,
+    "export": export.run,
     "heatmap": _heatmap,
+    "index": _index,
     "map": _map,
     "nearest": _nearest,
     "osm": osm.run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,43 @@ def read_points(
     """
     file = open_table(Path(path))
     where = place(file.columns, file.geometries, lon, lat, str(path))
-    ending, row = form(file.path), 0
-    if ending in (".csv", ".tsv", ".tab"):
-        batches = _csv_batches(file)
+    if is_parquet(file.path):
+        batches = parquet_batches(file.path)
     else:
-        batches = parquet_batches(file.path) if "parquet" in ending else _json_batches(file)
+        batches = _csv_batches(file) if form(file.path) in (".csv", ".tsv", ".tab") else _json_batches(file)
+    yield from _located(batches, where, file.path, 0)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file's name says that it is Parquet."""
+    return form(path) in (".parquet", ".geoparquet")
+
+
+def parquet_points(
+    path: Path,
+    lon: str | None = None,
+    lat: str | None = None,
+    *,
+    groups: Sequence[int] | None = None,
+    row: int = 0,
+    bare: bool = False,
+) -> Iterator[tuple[pa.RecordBatch, Points]]:
+    """As `read_points`, for these row groups of a Parquet file, of which the first begins with row number `row`.
+
+    bare: no other columns than those of the coordinate are read.
+    """
+    file = open_table(path)
+    where = place(file.columns, file.geometries, lon, lat, str(path))
+    columns = [name for name in (where.lon, where.lat, where.geometry) if name] if bare else None
+    yield from _located(parquet_batches(path, groups=groups, columns=columns), where, path, row)
+
+
+def _located(
+    batches: Iterable[pa.RecordBatch], where: Place, path: Path, row: int
+) -> Iterator[tuple[pa.RecordBatch, Points]]:
     for batch in batches:
         if len(batch):
-            x, y = _degrees(batch, where, file.path, row)
+            x, y = _degrees(batch, where, path, row)
             ok = (np.abs(x) <= 360) & (np.abs(y) <= 90)  # False for NaN
             if not ok.all():
                 bad = int(np.argmin(ok))

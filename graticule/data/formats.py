@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -119,11 +119,13 @@ def wkb_columns(path: Path, schema: pa.Schema) -> tuple[str, ...]:
     return tuple(usual)
 
 
-def parquet_batches(path: Path, rows: int = 16384) -> Iterator[pa.RecordBatch]:
-    """All columns, `rows` rows at a time; DataError when the file is damaged."""
+def parquet_batches(
+    path: Path, rows: int = 16384, *, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """All or these columns of all or these row groups, `rows` rows at a time; DataError when the file is damaged."""
     try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(rows, use_threads=False)
+        with pq.ParquetFile(path, buffer_size=CHUNK) as file:
+            yield from file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}. Is it damaged?") from error
 

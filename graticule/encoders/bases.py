@@ -84,6 +84,10 @@ class Concat:
     def learned(self) -> tuple[str, ...]:
         return tuple(f"{i}_{name}" for i, part in enumerate(self.parts) for name in part.learned)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {f"{i}_{name}": shape for i, part in enumerate(self.parts) for name, shape in part.shapes.items()}
+
     def settings(self) -> dict[str, Any]:
         return {key: value for part in self.parts for key, value in part.settings().items()}
 
@@ -92,11 +96,35 @@ class Concat:
 
     def __call__(self, points: Any, arrays: Arrays | None = None) -> Any:
         arrays = self.arrays() if arrays is None else arrays
-        columns = [part(points, _under(f"{i}_", arrays)) for i, part in enumerate(self.parts)]
+        columns = [part(points, own_arrays(f"{i}_", arrays)) for i, part in enumerate(self.parts)]
         return namespace(points).concatenate(columns, -1)
 
 
-def _under(prefix: str, arrays: Arrays) -> Arrays:
+def parts(basis: Basis) -> list[tuple[str, Basis]]:
+    """The bases that stand side by side in one, each with what its arrays' names begin with."""
+    return [(f"{i}_", part) for i, part in enumerate(basis.parts)] if isinstance(basis, Concat) else [("", basis)]
+
+
+def constant_columns(basis: Basis, points: Any, arrays: Arrays) -> Any:
+    """(n, 2) lon/lat degrees -> (n, c): the columns of all parts that are not learned, side by side."""
+    found = [part(points, own_arrays(prefix, arrays)) for prefix, part in parts(basis) if not part.learned]
+    return namespace(points).concatenate([points[:, :0], *found], -1) if len(found) != 1 else found[0]
+
+
+def completed(basis: Basis, points: Any, arrays: Arrays, known: Any) -> Any:
+    """All columns of a basis at (n, 2) `points`, of which `known` (n, c) are the `constant_columns`."""
+    columns, first = [], 0
+    for prefix, part in parts(basis):
+        if part.learned:
+            columns.append(part(points, own_arrays(prefix, arrays)))
+        else:
+            columns.append(known[:, first : first + part.dim])
+            first += part.dim
+    return columns[0] if len(columns) == 1 else namespace(points).concatenate(columns, -1)
+
+
+def own_arrays(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays whose names begin with `prefix`, without it: those of one part of a `Concat`."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 

@@ -39,6 +39,10 @@ class Basis(Protocol):
     def settings(self) -> dict[str, Any]:
         """All settings; `build_basis(name, **settings)` gives the same basis."""
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of `arrays`, known without making them."""
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The random or learnable arrays at their start."""
 
@@ -60,6 +64,10 @@ class BasisSettings:
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {}
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -112,7 +113,11 @@ class Sine(nn.Module):
         nn.init.uniform_(self.linear.bias, -1 / in_dim if first else -bound, 1 / in_dim if first else bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sin(self.w0 * self.dropout(self.linear(x)))
+        return self.wave(self.linear(x))
+
+    def wave(self, summed: Tensor) -> Tensor:
+        """What follows the linear map."""
+        return torch.sin(self.w0 * self.dropout(summed))
 
 
 def _linear_after_sine(width: int, out_dim: int, w0: float) -> nn.Linear:
@@ -227,6 +232,17 @@ def output_layers(body: nn.Module) -> list[nn.Linear]:
     if not isinstance(last, nn.Linear):
         raise SettingError(f"Expected a body that ends in a linear layer, got {type(last).__name__}.")
     return [last]
+
+
+def split_body(body: nn.Module) -> tuple[nn.Linear, Callable[[Tensor], Tensor]] | None:
+    """The linear layer that a body begins with and all that follows it; None for a body that begins otherwise."""
+    if isinstance(body, nn.Linear):
+        return body, nn.Identity()
+    first, *others = body if isinstance(body, nn.Sequential) else [None]
+    rest = nn.Sequential(*others)
+    if isinstance(first, Sine):
+        return first.linear, lambda summed: rest(first.wave(summed))
+    return (first, rest) if isinstance(first, nn.Linear) else None
 
 
 def body_options(name: str) -> dict[str, Any]:

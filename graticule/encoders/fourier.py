@@ -30,7 +30,7 @@ def fourier(coordinates: Any, frequencies: Any, dtype: str = "float32") -> Any:
     turns = (coordinates @ xp.asarray(frequencies, **make)).swapaxes(0, 1)
     angle = 2 * pi * xp.asarray(turns - xp.round(turns), dtype=getattr(xp, dtype))
     columns = 2 * frequencies.shape[0] * frequencies.shape[2]
-    return xp.concatenate([xp.cos(angle), xp.sin(angle)], -1).reshape(len(coordinates), columns)
+    return xp.concatenate([xp.cos(angle), xp.sin(angle)], -1).reshape(coordinates.shape[0], columns)
 
 
 def gaussian_frequencies(axes: int, scales: Sequence[float], each: int, seed: int) -> NDArray[np.float32]:
@@ -77,6 +77,10 @@ class SphericalFourier(BasisSettings):
     def dim(self) -> int:
         return 2 * len(self.scales) * self.frequencies_per_scale
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"frequencies": (len(self.scales), 3, self.frequencies_per_scale)}
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         radians = gaussian_frequencies(3, self.scales, self.frequencies_per_scale, self.seed)
         return {"frequencies": radians / np.float32(2 * np.pi)}
@@ -98,6 +102,10 @@ class EqualEarth(BasisSettings):
     @property
     def dim(self) -> int:
         return 2 * len(self.sigmas) * self.frequencies_per_sigma
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"frequencies": (len(self.sigmas), 2, self.frequencies_per_sigma)}
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"frequencies": gaussian_frequencies(2, self.sigmas, self.frequencies_per_sigma, self.seed)}
@@ -159,7 +167,7 @@ class Sphere2Vec(BasisSettings):
         a, b, c, d = xp.sin(lat / radius), xp.cos(lat / radius), xp.sin(lon / radius), xp.cos(lon / radius)
         if self.kind == "dfs":
             pairs = [x[:, :, None] * y[:, None, :] for x in (b, a) for y in (d, c)]
-            columns = [a, b, c, d, *(pair.reshape(len(points), self.radii**2) for pair in pairs)]
+            columns = [a, b, c, d, *(pair.reshape(points.shape[0], self.radii**2) for pair in pairs)]
         elif self.kind.startswith("c"):
             columns = [a, b * d, b * c]
         else:

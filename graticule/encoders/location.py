@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graticule.encoders.bases import basis_options, build_basis
+from graticule.encoders.bases import basis_options, build_basis, completed, constant_columns, parts
 from graticule.encoders.basis import Basis
 from graticule.encoders.bodies import body as build_body
 from graticule.encoders.bodies import body_options, output_layers
@@ -49,10 +49,24 @@ class BasisLayer(nn.Module):
             else:
                 self.register_buffer(name, torch.from_numpy(array))
 
-    def forward(self, points: Tensor) -> Tensor:
+    @property
+    def constant_dim(self) -> int:
+        """Number of columns that training leaves as they are."""
+        return sum(part.dim for _, part in parts(self.basis) if not part.learned)
+
+    def constant(self, points: Tensor) -> Tensor:
+        """(n, 2) lon/lat degrees float64 -> (n, constant_dim), to hand in again as `known`."""
+        return constant_columns(self.basis, points, self.arrays())  # type: ignore[no-any-return]
+
+    def forward(self, points: Tensor, known: Tensor | None = None) -> Tensor:
         """(n, 2) lon/lat degrees float64 -> (n, basis.dim)."""
-        arrays = dict(self.named_parameters()) | dict(self.named_buffers())
-        return self.basis(points, arrays)  # type: ignore[no-any-return]
+        if known is None:
+            return self.basis(points, self.arrays())  # type: ignore[no-any-return]
+        return completed(self.basis, points, self.arrays(), known)  # type: ignore[no-any-return]
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The arrays of the basis as they are now."""
+        return dict(self.named_parameters()) | dict(self.named_buffers())
 
 
 class LocationEncoder(nn.Module):
@@ -86,9 +100,12 @@ class LocationEncoder(nn.Module):
         """Continuous at the antimeridian and the poles?"""
         return self.basis.basis.seamless
 
-    def features(self, points: Tensor) -> Tensor:
-        """(n, 2) lon/lat degrees -> (n, basis.dim), what the body sees; constant unless the basis is learned."""
-        return self.basis(points)  # type: ignore[no-any-return]
+    def features(self, points: Tensor, known: Tensor | None = None) -> Tensor:
+        """(n, 2) lon/lat degrees -> (n, basis.dim), what the body sees; constant unless the basis is learned.
+
+        `known` are the columns of `basis.constant`, also in float16, where they were computed before.
+        """
+        return self.basis(points, known)  # type: ignore[no-any-return]
 
     def forward(self, points: Tensor, features: Tensor | None = None) -> Tensor:
         """(n, 2) lon/lat degrees float64 -> (n, dim); `features` may be handed in if computed before."""

@@ -73,6 +73,10 @@ class Slepian(BasisSettings):
     def dim(self) -> int:
         return self.functions
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"coefficients": ((self.bandlimit + 1) ** 2, self.functions)}
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"coefficients": _on_land(self.bandlimit)[:, : self.functions].astype(np.float32)}
 

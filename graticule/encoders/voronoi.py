@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from graticule.encoders.basis import Arrays, BasisSettings
 from graticule.encoders.hashgrid import weighted_rows
-from graticule.errors import SettingError, need
+from graticule.encoders.nearest_sites import nearest_sites
+from graticule.errors import SettingError
 from graticule.geo.arrays import namespace
 from graticule.geo.coarse_land import mostly_land
 from graticule.geo.coords import Points, fibonacci_lattice, unit_sphere
@@ -53,10 +54,13 @@ def _double(array: Any) -> Any:
 
 def _nearest(xyz: Any, sites: Any, nearest: int) -> Any:
     """(n, 3) points, (s, 3) sites -> (n, nearest) numbers of the nearest sites, nearest first."""
-    tree = need("scipy.spatial", "train").cKDTree
+    if namespace(xyz) is not np and namespace(xyz).compiler.is_exporting():
+        from graticule.encoders.traceable import nearest_of_all
+
+        return nearest_of_all(xyz, sites, nearest)
     if isinstance(xyz, np.ndarray):
-        return tree(sites).query(xyz, nearest)[1]
-    index = tree(sites.detach().cpu().numpy()).query(xyz.detach().cpu().numpy(), nearest)[1]
+        return nearest_sites(xyz, sites, nearest)
+    index = nearest_sites(xyz.detach().cpu().numpy(), sites.detach().cpu().numpy(), nearest)
     return namespace(xyz).asarray(index, device=xyz.device)
 
 
@@ -104,6 +108,14 @@ class Voronoi(BasisSettings):
     @property
     def dim(self) -> int:
         return self.site_features
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            "sites": (self.sites, 3),
+            "log_sharpness": (self.sites,),
+            "values": (self.sites, self.site_features),
+        }
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         values = np.random.default_rng(self.seed).standard_normal((self.sites, self.site_features))

@@ -17,7 +17,7 @@ import numpy as np
 
 from graticule.errors import need
 from graticule.evaluation.predictors import Array, Inputs, one_hot, vote
-from graticule.geo.coords import unit_sphere
+from graticule.geo.coords import Points, unit_sphere
 
 NEIGHBOURS = 50  # training rows in a prediction
 FITTED_ROWS, EARLIER = 800, 15  # rows in the likelihood and what each is conditioned on
@@ -76,15 +76,24 @@ def kriging(train: Inputs, label: Array, test: Inputs, classes: int = 0) -> Arra
     """Ordinary kriging of the label, or of the indicators of its classes, from the nearest 50 training places."""
     if (label == label[0]).all():
         return np.full(len(test), label[0])
-    places, asked = unit_sphere(train.points), unit_sphere(test.points)
-    covariance = fit_covariance(places, one_hot(label, classes))
+    found, weights = neighbours(train.points, one_hot(label, classes), test.points)
+    return vote(label[found], weights, classes)
+
+
+def neighbours(points: Points, targets: Array, asked: Points) -> tuple[Array, Array]:
+    """For each asked place the rows (m, k) of its nearest known places, and their kriging weights (m, k) of sum one.
+
+    points (n, 2) and asked (m, 2) lon/lat degrees, targets (n, t) the numbers to which the covariance is fitted.
+    """
+    places, asked = unit_sphere(points), unit_sphere(asked)
+    covariance = fit_covariance(places, targets)
     tree = need("scipy.spatial", "train").cKDTree(places)
-    distance, found = tree.query(asked, k=np.arange(1, min(NEIGHBOURS, len(train)) + 1))
+    distance, found = tree.query(asked, k=np.arange(1, min(NEIGHBOURS, len(places)) + 1))
     weights = np.empty(distance.shape)
-    for start in range(0, len(test), CHUNK):
+    for start in range(0, len(asked), CHUNK):
         rows = slice(start, start + CHUNK)
         weights[rows], _ = ordinary_kriging(*covariance.matrices(places[found[rows]], distance[rows]))
-    return vote(label[found], weights, classes)
+    return found, weights
 
 
 def fit_covariance(places: Array, targets: Array) -> Covariance:

@@ -1,7 +1,8 @@
-"""Vectors as numbers of one byte: a quarter of the memory, each column with a scale of its own."""
+"""Vectors as smaller numbers: of two bytes, or of one byte with a scale for each column."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from graticule.errors import DataError
 
+NUMBERS = ("float32", "float16", "int8")  # what a file of vectors may hold
 LARGEST = 127  # symmetric: -128 is not used
 FLOOR = 1e-30  # what is smaller counts as 0: a scale must not vanish
 
@@ -27,3 +29,12 @@ def to_int8(vectors: NDArray[Any], scales: NDArray[np.float32]) -> NDArray[np.in
     Elsewhere it is at most half a scale; `vectors = numbers * scales` is the way back.
     """
     return np.clip(np.rint(vectors / scales), -LARGEST, LARGEST).astype(np.int8)
+
+
+def stored(vectors: NDArray[np.float32], quantization: Mapping[str, Any] | None) -> NDArray[Any]:
+    """Vectors as a file keeps them: float32 of None, float16 of {"type": "float16"}, int8 of that with its "scale"."""
+    if quantization is None:
+        return vectors
+    if quantization["type"] == "float16":
+        return vectors.astype(np.float16)
+    return to_int8(vectors, np.asarray(quantization["scale"], dtype=np.float32))

@@ -33,9 +33,11 @@ def best_apart(
     free = np.isfinite(scores)
     if place is not None and apart_km > 0:
         free &= great_circle_km(place, points) >= apart_km
-    for i in np.argsort(-scores, kind="stable").tolist():
-        if k and free[i]:
+    for i in np.argsort(-scores, kind="stable"):
+        if k == 0:
+            return
+        if free[i]:
             k -= 1
-            yield i
+            yield int(i)
             if apart_km > 0:
                 free &= great_circle_km(points[i : i + 1], points) >= apart_km

@@ -87,7 +87,7 @@ class ContrastiveLearner(Learner):
                 losses["loss"] = losses["loss"] + self.regression * part / len(pairs)
         if TEACHER in batch:
             rows = batch[TEACHER]
-            pupil = self._embed(TEACHER, self.location, rows.lonlat, rows)
+            pupil = self._located(TEACHER, rows)
             losses[TEACHER] = self._weighed(prefix_regression(pupil, rows.features.float(), self.prefixes), rows)
             losses["loss"] = losses.get("loss", 0) + self.distil * losses[TEACHER]
         return losses
@@ -97,7 +97,7 @@ class ContrastiveLearner(Learner):
         vectors: dict[str, Tensor] = {}
         pairs = []
         for name, rows in batch.items():
-            vectors[name] = self._embed(f"places of {name}", self.location, rows.lonlat, rows)
+            vectors[name] = self._located(f"places of {name}", rows)
             pairs.append(self._pair(name, rows, vectors[name]))
         if not pairs:
             return vectors, pairs
@@ -107,15 +107,15 @@ class ContrastiveLearner(Learner):
             return vectors, pairs
         places = torch.cat(drawn)
         own = self.together.share(len(places))
-        vectors_of_own = self._among("other places", self.location, places[own], own, len(places))
+        vectors_of_own = self._among("other places", self.location, own, len(places), places[own])
         others = self.together.gather(self.shared(vectors_of_own), len(places))
         return vectors, [pair._replace(other_places=others, other_lonlat=places) for pair in pairs]
 
     def _pair(self, name: str, rows: Placed, location: Tensor) -> Pair:
-        modality = self._embed(name, self.towers[name], rows.features, rows)
+        modality = self._embed(name, self.towers[name], rows, rows.features)
         second = None
         if self.second_view:
-            second = self._of_all(self.shared(self._embed(f"view of {name}", self.location, rows.lonlat, rows)), rows)
+            second = self._of_all(self.shared(self._located(f"view of {name}", rows)), rows)
         return Pair(
             name,
             self._of_all(self.shared(location), rows),
@@ -125,15 +125,23 @@ class ContrastiveLearner(Learner):
             part=None if rows.whole is None else self.together.share(len(rows.everywhere)),
         )
 
-    def _embed(self, what: str, network: nn.Module, inputs: Tensor, rows: Placed) -> Tensor:
-        """What a network makes of the own rows of a modality."""
-        return self._among(what, network, inputs, self.together.share(len(rows.everywhere)), len(rows.everywhere))
+    def _located(self, what: str, rows: Placed) -> Tensor:
+        """The location vectors of rows, by their columns of the basis where these were computed before."""
+        known = None if rows.basis is None else self.location.features(rows.lonlat, rows.basis)
+        return self._embed(what, self.location, rows, rows.lonlat, known)
 
-    def _among(self, what: str, network: nn.Module, inputs: Tensor, own: slice | Tensor, rows: int) -> Tensor:
+    def _embed(self, what: str, network: nn.Module, rows: Placed, inputs: Tensor, *beside: Tensor | None) -> Tensor:
+        """What a network makes of the own rows of a modality."""
+        count = len(rows.everywhere)
+        return self._among(what, network, self.together.share(count), count, inputs, *beside)
+
+    def _among(
+        self, what: str, network: nn.Module, own: slice | Tensor, rows: int, inputs: Tensor, *beside: Tensor | None
+    ) -> Tensor:
         """What a network makes of the own ones of so many rows, with the dropout that they have among all of them."""
         drawing = self.together.own_draws(what) if self.rows_at_once else self.together.drawing_for(own, rows)
         with drawing:
-            return in_pieces(network, inputs, self.rows_at_once)
+            return in_pieces(network, self.rows_at_once, inputs, *beside)
 
     def _of_all(self, vectors: Tensor, rows: Placed) -> Tensor:
         return self.together.gather(vectors, len(rows.everywhere))
@@ -153,7 +161,7 @@ class ContrastiveLearner(Learner):
             places = torch.cat([rows.everywhere for rows in batch.values()])
             own = self.together.shares([len(rows.everywhere) for rows in batch.values()]).to(places.device)
             moved = displaced(places, 0, self.consistency_km)[own]
-            beside = self._among("places beside", self.location, moved, own, len(places))
+            beside = self._among("places beside", self.location, own, len(places), moved)
             part = alignment(torch.cat(list(locations.values())), beside)
             terms["consistency"] = self.consistency, self.together.weighed(part, len(own), len(places))
         return terms

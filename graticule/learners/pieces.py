@@ -9,12 +9,15 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def in_pieces(encode: Callable[[Tensor], Tensor], rows: Tensor, at_once: int) -> Tensor:
-    """`encode(rows)` of (n, ...) rows, `at_once` at a time, and again when the gradient comes back; 0 for all at once.
+def in_pieces(encode: Callable[..., Tensor], at_once: int, rows: Tensor, *beside: Tensor | None) -> Tensor:
+    """`encode(rows, ...)` of (n, ...) rows, `at_once` at a time, and again when the gradient comes back; 0 for all.
 
-    Gradient caching (Gao 2021, arXiv 2101.06983): activations are those of a piece, at the price of one more
-    forward pass. Dropout draws the same numbers the second time. Nothing in `encode` may mix rows, as batch norm does.
+    What stands `beside` the rows, of as many rows or None, is cut with them. Gradient caching (Gao 2021, arXiv
+    2101.06983): activations are those of a piece, at the price of one more forward pass. Dropout draws the same numbers
+    the second time. Nothing in `encode` may mix rows, as batch norm does.
     """
     if not at_once or len(rows) <= at_once:
-        return encode(rows)
-    return torch.cat([checkpoint(encode, piece, use_reentrant=False) for piece in torch.split(rows, at_once)])
+        return encode(rows, *beside)
+    pieces = [slice(start, start + at_once) for start in range(0, len(rows), at_once)]
+    cut = ([None if part is None else part[piece] for part in (rows, *beside)] for piece in pieces)
+    return torch.cat([checkpoint(encode, *piece, use_reentrant=False) for piece in cut])

@@ -7,6 +7,7 @@ import logging
 import zlib
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from graticule.encoders.towers import Tower, tower, trunk
 from graticule.errors import DataError, GraticuleError, SettingError, unknown
 from graticule.files import digest_json
 from graticule.geo.placed import Batch, Placed
+from graticule.learners.cached_basis import cached_basis
 from graticule.learners.features import cached_features, raw_features, resemblance_km
 from graticule.learners.teacher import TEACHER, restore, teach
 from graticule.parts import Parts
@@ -58,6 +60,9 @@ def assemble(name: str, tables: Mapping[str, Table], settings: Settings, folder:
         sources = colocate(sources, within_km=settings.within_km)
     if settings.distil:
         sources[TEACHER] = _teacher(sources, settings, folder / TEACHER_FILE, start)
+    if settings.cache_basis:
+        kept = next(iter(tables.values())).folder.parent / "bases"
+        sources = {n: replace(rows, basis=cached_basis(rows.lonlat, location, kept, n)) for n, rows in sources.items()}
     about = {
         "location": location.config,
         "shared": settings.shared if learner.towers else 0,

@@ -97,8 +97,8 @@ def on_host(rows: Placed, pinned: bool) -> Placed:
         made = torch.from_numpy(np.ascontiguousarray(array))
         return made.pin_memory() if pinned else made
 
-    whole = None if rows.whole is None else tensor(rows.whole)
-    return Placed(tensor(rows.lonlat), _each(rows.features, tensor), rows.ids, whole)
+    basis, whole = (None if array is None else tensor(array) for array in (rows.basis, rows.whole))
+    return Placed(tensor(rows.lonlat), _each(rows.features, tensor), rows.ids, basis, whole)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -107,10 +107,11 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    return {
-        name: Placed(move(r.lonlat), _each(r.features, move), r.ids, None if r.whole is None else move(r.whole))
-        for name, r in batch.items()
-    }
+    def moved(rows: Placed) -> Placed:
+        basis, whole = (None if tensor is None else move(tensor) for tensor in (rows.basis, rows.whole))
+        return Placed(move(rows.lonlat), _each(rows.features, move), rows.ids, basis, whole)
+
+    return {name: moved(rows) for name, rows in batch.items()}
 
 
 def _each(features: Any, change: Callable[[Any], Tensor]) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from graticule import __version__
 from graticule.embed import Model
+from graticule.encoders.networks import TorchNetworks
 from graticule.errors import unknown
 from graticule.files import digest_file
 
@@ -107,4 +108,4 @@ def load(name: str, path: str | Path) -> Model:
         "towers": {},
         "published": asdict(origin),
     }
-    return Model(file, about, encoder.eval().requires_grad_(False), {})
+    return Model(file, about, TorchNetworks(encoder.eval().requires_grad_(False)))

@@ -1,16 +1,21 @@
 """The list of demands on every location encoder: each basis, each body, each preset."""
 
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from graticule.encoders import numpy_bodies
 from graticule.encoders.bases import BASES, build_basis
-from graticule.encoders.bodies import BODIES
+from graticule.encoders.bodies import BODIES, body_options
 from graticule.encoders.location import PRESETS, LocationEncoder, location_encoder
-from graticule.errors import SettingError
+from graticule.encoders.numpy_location import BASIS_ROWS, BODY_ROWS, NumpyLocation
+from graticule.errors import CacheError, SettingError
 from graticule.geo.coords import uniform_places
+from graticule.weights import Weights
 
 SMALL_BASES = {
     "harmonics": {"max_degree": 8},
@@ -35,6 +40,19 @@ CASES["joined"] = dict(name="harmonics+hash-grid", **SMALL_BASES["harmonics"], *
 CASES["joined cells"] = dict(
     name="harmonics+voronoi+slepian", **SMALL_BASES["harmonics"], **SMALL_BASES["voronoi"], **SMALL_BASES["slepian"]
 )
+CASES |= {
+    f"{kind}, {activation}, {without}": dict(
+        name="cartesian", body=kind, dim=12, activation=activation, **({"norm": False} if without else {})
+    )
+    for kind, activation, without in [
+        ("mlp", "relu", ""),
+        ("mlp", "silu", ""),
+        ("residual-mlp", "silu", "without norm"),
+        ("residual-mlp", "relu", ""),
+    ]
+}
+CASES["capsules alone"] = dict(name="spherical-fourier", body="capsules", dim=12, **SMALL_BASES["spherical-fourier"])
+CASES["float64 basis"] = dict(name="harmonics", body="mlp", dim=12, dtype="float64", **SMALL_BASES["harmonics"])
 CASES["low frequency"] = CASES["spherical-fourier mlp"] | {"low_frequency": 4}
 CASES = {
     k: v | ({} if v.get("body") == "linear" or "width" in v else {"width": 24, "depth": 2}) for k, v in CASES.items()
@@ -112,6 +130,17 @@ def test_features_are_what_the_body_sees(encoder):
     assert torch.equal(encoder(PLACES, features), encoder(PLACES))
 
 
+def test_columns_that_training_leaves_alone_may_be_handed_in(encoder):
+    """They do not change with the weights, and with them the features are what they are without."""
+    known = encoder.basis.constant(PLACES)
+    assert known.shape == (len(PLACES), encoder.basis.constant_dim)
+    assert torch.equal(encoder.features(PLACES, known), encoder.features(PLACES))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.01)
+    assert torch.equal(encoder.basis.constant(PLACES), known)
+
+
 def test_same_seed_same_weights_and_no_trace_in_the_global_state(encoder):
     torch.manual_seed(123)
     state = torch.random.get_rng_state()
@@ -137,6 +166,70 @@ def test_a_few_steps_lower_a_loss(encoder):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def weights_of(encoder, dtype=np.float32, **changed):
+    state = {f"location.{name}": tensor.numpy().astype(dtype) for name, tensor in encoder.state_dict().items()}
+    return Weights(Path("run"), state | changed, "location.")
+
+
+@pytest.fixture
+def moved(encoder):
+    """The encoder with weights unlike those it starts from, as after training."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * parameter.std(correction=0).clamp(0.05) * torch.randn_like(parameter))
+    return encoder.requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_numpy_gives_the_vectors_of_torch(moved, dtype):
+    twin = NumpyLocation(moved.config, weights_of(moved, dtype))
+    moved.to(getattr(torch, dtype.__name__)).float()
+    many = np.concatenate([PLACES.numpy(), uniform_places(2 * BODY_ROWS, seed=2)])
+    expected, found = moved(torch.from_numpy(many)).numpy(), twin(many)
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    size = np.linalg.norm(expected, axis=1).mean()
+    assert np.linalg.norm(found - expected, axis=1).max() < 1e-5 * size
+    alone = np.concatenate([twin(many[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(alone, found[:5], rtol=0, atol=1e-5 * size)
+    assert twin(many[:0]).shape == (0, moved.dim)
+
+
+def test_what_is_left_of_a_block_is_embedded_too():
+    encoder = location_encoder("cartesian", body="mlp", width=8, dim=4).eval().requires_grad_(False)
+    twin = NumpyLocation(encoder.config, weights_of(encoder))
+    for count in (BODY_ROWS, BODY_ROWS + 1, 2 * BASIS_ROWS + 3):
+        places = uniform_places(count, seed=count)
+        np.testing.assert_allclose(twin(places), encoder(torch.from_numpy(places)).numpy(), rtol=0, atol=1e-5)
+
+
+def test_weights_of_another_encoder_are_refused(encoder):
+    config, whole = encoder.config, weights_of(encoder).arrays
+    for name, array in whole.items():
+        for wrong in (array[:-1], np.stack([array, array])):
+            with pytest.raises(CacheError, match=rf"does not fit run/run.json: expected '{name}' of shape .* got"):
+                NumpyLocation(config, Weights(Path("run"), whole | {name: wrong}, "location."))
+    with pytest.raises(CacheError, match=r"expected .* got none"):
+        NumpyLocation(config, Weights(Path("run"), {}, "location."))
+    with pytest.raises(CacheError, match=r"unexpected 'location.body.more'"):
+        NumpyLocation(config, Weights(Path("run"), whole | {"location.body.more": np.zeros(2)}, "location."))
+
+
+def test_bodies_have_the_same_options_in_numpy():
+    assert numpy_bodies.BODIES.keys() == BODIES.keys()
+    for name, build in numpy_bodies.BODIES.items():
+        parameters = inspect.signature(build).parameters.values()
+        assert {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} == body_options(name)
+
+
+@pytest.mark.parametrize("name", [*sorted(BASES), "harmonics+voronoi+slepian"])
+def test_a_basis_knows_the_shapes_of_its_arrays(name):
+    options = {k: v for part in name.split("+") for k, v in SMALL_BASES.get(part, {}).items()}
+    basis = build_basis(name, **options)
+    assert basis.shapes == {name: array.shape for name, array in basis.arrays().items()}
 
 
 @pytest.mark.parametrize("name", sorted(BASES))

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from graticule.errors import SettingError
+from graticule.evaluation.boosting import boosting
+from graticule.evaluation.inner import inner_folds
+from graticule.evaluation.kriging import kriging, neighbours
 from graticule.evaluation.predictors import Inputs, one_hot, score, vote
 from graticule.evaluation.probes import (
     ALPHAS,
@@ -14,6 +17,7 @@ from graticule.evaluation.probes import (
     chosen,
     fit_ridge,
     knn,
+    kriged,
     logistic,
     probe,
     ridge,
@@ -168,9 +172,11 @@ def test_the_same_question_gets_the_same_answer_and_random_numbers_are_left_alon
     rng = np.random.default_rng(0)
     x, label = rng.normal(size=(80, 5)), rng.integers(0, 3, 80)
     state, plain_state = torch.random.get_rng_state(), random.getstate()
-    first = ask(PROBES[name], x[:60], label[:60], x[60:], 3)
-    np.testing.assert_array_equal(first, ask(PROBES[name], x[:60], label[:60], x[60:], 3))
-    one_by_one = [ask(PROBES[name], x[:60], label[:60], x[[i]], 3)[0] for i in range(60, 63)]
+    rows = Inputs(x, uniform_places(80))
+    train, test = rows.take(np.arange(60)), rows.take(np.arange(60, 80))
+    first = PROBES[name](train, label[:60], test, 3)
+    np.testing.assert_array_equal(first, PROBES[name](train, label[:60], test, 3))
+    one_by_one = [PROBES[name](train, label[:60], test.take(np.array([i])), 3)[0] for i in range(3)]
     np.testing.assert_array_equal(one_by_one, first[:3])
     assert torch.equal(state, torch.random.get_rng_state())
     assert plain_state == random.getstate()
@@ -185,7 +191,7 @@ def test_with_place_a_probe_knows_where_it_is(name):
     train, test = rows.take(np.arange(350)), rows.take(np.arange(350, 500))
     blind, seeing = (score(label[350:], probe(name + end)(train, label[:350], test, 2), 2) for end in ("", "+place"))
     assert seeing > (0.55 if name == "knn" else 0.75)
-    assert name == "gp" or seeing > blind + 0.03
+    assert name in ("gp", "kriged") or seeing > blind + 0.03  # these see it always
     assert len(test.vectors[0]) == 40
 
 
@@ -281,3 +287,86 @@ def test_too_few_rows_to_choose_by(rows):
     x, y = straight(rows)
     places = Inputs(x, uniform_places(rows))
     assert np.isfinite(chosen(places, y, places)).all()
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_choice_is_that_of_all_mean_scores(classes, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(90, 5))
+    label = x[:, 0] + rng.normal(size=90) * 0.7 * seed
+    label = np.digitize(label, [-0.5, 0.5]) if classes else label
+    rows, among = Inputs(x, uniform_places(90)), (ridge, knn, boosting)
+    train, test, fold = rows.take(np.arange(60)), rows.take(np.arange(60, 90)), inner_folds(label[:60], 3, classes)
+    means = []
+    for predict in among:
+        scores = []
+        for k in range(3):
+            known, asked = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            said = predict(train.take(known), label[known], train.take(asked), classes)
+            scores.append(score(label[asked], said, classes))
+        means.append(np.mean(scores))
+    expected = among[int(np.argmax(means))](train, label[:60], test, classes)
+    np.testing.assert_array_equal(chosen(train, label[:60], test, classes), expected)
+
+
+def test_one_that_cannot_win_is_asked_no_further():
+    x, y = straight(60)
+    rows, asked = Inputs(x, uniform_places(60)), []
+
+    def hopeless(train, label, test, classes):
+        asked.append(len(test))
+        return np.full(len(test), label.mean())
+
+    found = chosen(rows, y, rows, among=(ridge, hopeless))
+    np.testing.assert_array_equal(found, ridge(rows, y, rows))
+    assert len(asked) == 1  # at most 2 / 3 after the first fold
+
+
+def test_chosen_with_place_leaves_the_columns_of_the_place_to_trees_as_they_are():
+    places = uniform_places(600, seed=1)
+    rows = Inputs(np.random.default_rng(0).normal(size=(600, 40)).astype(np.float32), places)
+    label = np.random.default_rng(1).normal(size=26)[((places[:, 1] + 90) // 7).astype(np.int64)]  # bands of latitude
+    train, test = rows.take(np.arange(400)), rows.take(np.arange(400, 600))
+    found = probe("chosen+place")(train, label[:400], test, 0)
+    np.testing.assert_array_equal(found, boosting(train, label[:400], test, place=True))
+
+
+def test_kriged_knows_what_the_vector_and_what_the_neighbours_say():
+    places, rng = uniform_places(900, seed=2), np.random.default_rng(0)
+    x = rng.normal(size=(900, 8))
+    smooth = np.sin(5 * unit_sphere(places)[:, 0]) * 2
+    label, rows = x @ rng.normal(size=8) + smooth, Inputs(x, places)
+    train, test = rows.take(np.arange(600)), rows.take(np.arange(600, 900))
+    reached = {one: score(label[600:], one(train, label[:600], test)) for one in (ridge, kriging, kriged)}
+    assert reached[kriged] > 0.99 > 0.9 > reached[ridge] > reached[kriging]
+    far = np.digitize(label, [-2, 2])
+    assert score(far[600:], kriged(train, far[:600], test, 3), 3) > score(
+        far[600:], ridge(train, far[:600], test, 3), 3
+    )
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_kriged_is_ridge_and_the_weighted_residuals_of_neighbours(classes):
+    x, y = problem(60, 5, 1)
+    label = np.digitize(y[:, 0], np.quantile(y, [0.3, 0.6])) if classes else y[:, 0]
+    rows = Inputs(x, uniform_places(60, seed=4))
+    train, test = rows.take(np.arange(40)), rows.take(np.arange(40, 60))
+    targets, fold, residual = (
+        one_hot(label[:40], classes),
+        inner_folds(label[:40], 5, classes),
+        np.empty((40, classes or 1)),
+    )
+    for i in range(40):
+        weight, intercept, _ = fit_ridge(x[:40][fold != fold[i]], targets[fold != fold[i]])
+        residual[i] = targets[i] - x[i] @ weight - intercept
+    weight, intercept, _ = fit_ridge(x[:40], targets)
+    found, share = neighbours(train.points, residual, test.points)
+    said = (
+        x[40:] @ weight
+        + intercept
+        + [sum(w * residual[row] for w, row in zip(*pair, strict=True)) for pair in zip(share, found, strict=True)]
+    )
+    np.testing.assert_allclose(
+        kriged(train, label[:40], test, classes), said.argmax(1) if classes else said[:, 0], rtol=1e-9
+    )

@@ -15,24 +15,15 @@ from graticule.learners.places import RandomPlaces
 from graticule.objectives.contrastive import PairwiseInfoNCE
 
 
-class Exact(nn.Module):
-    """A location encoder in float64 to the end."""
-
-    def __init__(self, location):
-        super().__init__()
-        self.location, self.dim = location.double(), location.dim
-
-    def forward(self, points):
-        return self.location.body(self.location.features(points).double())
-
-
 def learner(rows_at_once, dropout=0.0):
     torch.manual_seed(0)
-    location = location_encoder("harmonics", max_degree=2, body="mlp", width=8, depth=1, dim=6, dropout=dropout)
+    location = location_encoder(
+        "harmonics", max_degree=2, dtype="float64", body="mlp", width=8, depth=1, dim=6, dropout=dropout
+    )
     towers = {name: tower(4, dim=6, hidden=8, dropout=dropout) for name in ("text", "photo")}
     options = {"uniformity": 0.1, "consistency": 0.1, "regression": 0.1, "distil": 0.1, "second_view": True}
     options |= {"other_places": [RandomPlaces(5)], "rows_at_once": rows_at_once}
-    return ContrastiveLearner(Exact(location), towers, PairwiseInfoNCE(list(towers)), **options).double()
+    return ContrastiveLearner(location, towers, PairwiseInfoNCE(list(towers)), **options).double()
 
 
 def batch(n=7):
@@ -64,7 +55,7 @@ def test_a_tower_that_trains_along_has_the_same_gradient():
     pixels = torch.randint(0, 10_000, (5, 12, 16, 16), dtype=torch.int16)
     weights = torch.randn(5, 6)
     pieces, whole = (
-        torch.autograd.grad((in_pieces(images, pixels, n) * weights).sum(), list(images.parameters())) for n in (2, 0)
+        torch.autograd.grad((in_pieces(images, n, pixels) * weights).sum(), list(images.parameters())) for n in (2, 0)
     )
     for a, b in zip(pieces, whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
@@ -73,7 +64,7 @@ def test_a_tower_that_trains_along_has_the_same_gradient():
 def test_dropout_is_the_same_when_a_piece_is_embedded_again(monkeypatch):
     """Against the same pieces kept: their random numbers are drawn piece by piece."""
     again = losses_and_gradients(learner(3, dropout=0.5))
-    monkeypatch.setattr(pieces, "checkpoint", lambda encode, piece, **options: encode(piece))
+    monkeypatch.setattr(pieces, "checkpoint", lambda encode, *piece, **options: encode(*piece))
     agree(again, losses_and_gradients(learner(3, dropout=0.5)))
 
 
@@ -86,9 +77,9 @@ def test_a_piece_is_seen_twice_and_nothing_else_is_kept():
             return super().forward(rows)
 
     layer, rows = Spy(3, 2), torch.randn(8, 3)
-    vectors = in_pieces(layer, rows, 3)
+    vectors = in_pieces(layer, 3, rows)
     torch.testing.assert_close(vectors, layer(rows))
     assert seen == [3, 3, 2, 8]
     vectors.sum().backward()
     assert sorted(seen[4:]) == [2, 3, 3]
-    assert in_pieces(layer, rows[:0], 3).shape == (0, 2)
+    assert in_pieces(layer, 3, rows[:0]).shape == (0, 2)
