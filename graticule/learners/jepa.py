@@ -237,9 +237,10 @@ class JepaLearner(Learner):
         entities = torch.ones_like(tokens.tags, dtype=torch.bool)
         both = (every.offsets.diff() > 0) & every.seen.any(dim=1)
         with self.together.own_draws("modalities"):
-            first = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).means[:, 0]
-            second = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).means[:, 1]
-        first, second = (self.together.gather(means, len(every))[both] for means in (first, second))
+            means = self.encoder(tokens, keep=(entities, torch.zeros_like(tokens.seen)), place=place).means
+            first = self.together.gather(means, len(every))[both, 0]
+            means = self.encoder(tokens, keep=(~entities, tokens.seen), place=place).means
+            second = self.together.gather(means, len(every))[both, 1]
         return across_modalities(self.of_entities(first), self.of_patches(second))
 
     def after_step(self, progress: float) -> None:

@@ -58,12 +58,14 @@ def joined(folder: Path) -> Iterator[Together]:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             yield together
         except GraticuleError as error:
+            _deaf_to_sigterm()
             if rank > 0 and _first_has_said(folder):
                 raise SystemExit(1) from None
             _note(sign, SAID)
             _tell_torchrun(error)
             raise
         except (RuntimeError, _ToldToEnd) as error:
+            _deaf_to_sigterm()
             reason = _explained(error, folder, together)
             if reason is error:
                 raise
@@ -208,6 +210,12 @@ def _told_to_end() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
+def _deaf_to_sigterm() -> None:
+    """All that is left to do is to say why."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 @contextmanager
 def _sign_of_life(folder: Path, rank: int) -> Iterator[IO[str]]:
     import fcntl
@@ -260,8 +268,6 @@ def _first_has_said(folder: Path) -> bool:
 
 def _explained(error: BaseException, folder: Path, together: Together) -> BaseException:
     """What ended this process: another that died, or is silent, or what it says itself."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left to do is to say why
     until = time.monotonic() + SECONDS_TO_NOTICE
     while not (dead := _dead(folder, together)) and time.monotonic() < until:
         time.sleep(0.05)
