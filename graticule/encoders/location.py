@@ -107,9 +107,9 @@ class LocationEncoder(nn.Module):
         """
         return self.basis(points, known)  # type: ignore[no-any-return]
 
-    def forward(self, points: Tensor, features: Tensor | None = None) -> Tensor:
-        """(n, 2) lon/lat degrees float64 -> (n, dim); `features` may be handed in if computed before."""
-        columns = self.features(points) if features is None else features
+    def forward(self, points: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """(n, 2) lon/lat degrees float64 -> (n, dim); `features`, or the `known` ones, may be handed in."""
+        columns = self.features(points, known) if features is None else features
         out = self.body(columns.to(next(self.body.parameters()).dtype))
         if self.skip is not None:
             low = harmonics(points, self.low_frequency)

@@ -127,8 +127,7 @@ class ContrastiveLearner(Learner):
 
     def _located(self, what: str, rows: Placed) -> Tensor:
         """The location vectors of rows, by their columns of the basis where these were computed before."""
-        known = None if rows.basis is None else self.location.features(rows.lonlat, rows.basis)
-        return self._embed(what, self.location, rows, rows.lonlat, known)
+        return self._embed(what, self.location, rows, rows.lonlat, None, rows.basis)
 
     def _embed(self, what: str, network: nn.Module, rows: Placed, inputs: Tensor, *beside: Tensor | None) -> Tensor:
         """What a network makes of the own rows of a modality."""
@@ -154,15 +153,17 @@ class ContrastiveLearner(Learner):
         terms: dict[str, tuple[float, Tensor]] = {}
         if not self.uniformity and not self.consistency:
             return terms
+        vectors = torch.cat(list(locations.values()))
         if self.uniformity:
-            every = torch.cat([self._of_all(vectors, batch[name]) for name, vectors in locations.items()])
+            of_all = [self._of_all(part, batch[name]) for name, part in locations.items()]
+            every = vectors if self.together.size == 1 else torch.cat(of_all)
             terms["uniformity"] = self.uniformity, uniformity(every)
         if self.consistency:
             places = torch.cat([rows.everywhere for rows in batch.values()])
             own = self.together.shares([len(rows.everywhere) for rows in batch.values()]).to(places.device)
             moved = displaced(places, 0, self.consistency_km)[own]
             beside = self._among("places beside", self.location, own, len(places), moved)
-            part = alignment(torch.cat(list(locations.values())), beside)
+            part = alignment(vectors, beside)
             terms["consistency"] = self.consistency, self.together.weighed(part, len(own), len(places))
         return terms
 

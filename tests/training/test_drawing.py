@@ -56,7 +56,7 @@ def test_the_share_of_waiting():
 
 def test_rows_become_tensors_of_the_same_kind():
     places = uniform_places(4, seed=0)
-    rows = Placed(places, np.arange(8, dtype=np.float16).reshape(4, 2), np.array(list("abcd")), places[:3])
+    rows = Placed(places, np.arange(8, dtype=np.float16).reshape(4, 2), np.array(list("abcd")), whole=places[:3])
     batch = on_device({"text": on_host(rows, pinned=False)}, torch.device("cpu"))
     made = batch["text"]
     assert made.lonlat.dtype == torch.float64
