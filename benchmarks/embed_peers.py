@@ -59,8 +59,11 @@ def satclip(checkout: Path) -> Peer:
     return lambda points: encoder(torch.from_numpy(points))
 
 
-def geoclip() -> Peer:
-    """GeoCLIP with the weights of the package, float32, 512-d."""
+def geoclip(normal: bool = False) -> Peer:
+    """GeoCLIP with the weights of the package, float32, 512-d.
+
+    A part of them is below the normal range of float32, where processors are slow; `normal` sets it to 0.
+    """
     spec = importlib.util.find_spec("geoclip")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("geoclip")
@@ -68,6 +71,9 @@ def geoclip() -> Peer:
     package.__path__ = [str(Path(spec.origin).parent / "model")]
     sys.modules["geoclip_model"] = package
     encoder = importlib.import_module("geoclip_model.location_encoder").LocationEncoder().eval()
+    if normal:
+        for weight in encoder.parameters():
+            weight.data[weight.abs() < torch.finfo(torch.float32).tiny] = 0
     return lambda points: encoder(torch.from_numpy(points[:, ::-1].astype(np.float32)))
 
 
@@ -91,7 +97,7 @@ def load_peers(
     satclip_at: Path | None, tte_at: Path | None, torchspatial_at: Path | None
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """The peers that can be loaded and give vectors, by name, and why others do not."""
-    wanted: dict[str, Callable[[], Peer]] = {"GeoCLIP": geoclip}
+    wanted: dict[str, Callable[[], Peer]] = {"GeoCLIP": geoclip, "GeoCLIP, normal weights": partial(geoclip, True)}
     absent = {}
     for name, folder, load in (("SatCLIP L=40", satclip_at, satclip), ("TTE", tte_at, tte)):
         if folder is None:

@@ -38,7 +38,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "L=100, residual MLP 384 x 3": {"name": "graticule", "max_degree": 100},
 }
 SCATTERED = tuple(ENCODERS)[:3]
-FLOOR = tuple(ENCODERS)[1]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Work = tuple[int, Callable[[Points], Any]]  # places at a time, and what is done with them
 
