@@ -2,7 +2,7 @@
 
 `precision` is "float32" or "bfloat16". In bfloat16 the weights and all that lies between matrix products are rounded
 to 8 bits, while the basis and the sums within a product keep float32: the cosine to the float32 vector is at least
-.9999, of 16 sine layers .9998 (benchmarks/embed_speed.md). It is fast where the processor multiplies bfloat16 (AMX,
+.9999, of 16 sine layers .9998 (benchmarks/embed_speed.py). It is fast where the processor multiplies bfloat16 (AMX,
 AVX-512 BF16) and slow elsewhere. Bodies compiled by `torch.compile` take a quarter less of their time, after half a
 minute and with a C++ compiler, so they are not.
 """

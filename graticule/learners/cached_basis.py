@@ -1,6 +1,6 @@
 """The location basis of fixed training points: computed once, kept in float16 on disk, mapped into memory.
 
-It pays where a basis costs more than reading two bytes a column: see benchmarks/training_speed.md.
+It pays where a basis costs more than reading two bytes a column: see benchmarks/training_speed.py.
 """
 
 from __future__ import annotations
