@@ -162,7 +162,7 @@ NOTE = """# Speed of embedding
 """
 SCATTERED_NOTE = """## Scattered places
 
-Uniform on the sphere, whole vectors. Peers in the batches that suit them best of 256 to 16,384, as their own code runs
+Uniform on the sphere, whole vectors. Peers as their own code runs them, in batches of 1,024 or 8,192, whichever suits
 them: GeoCLIP 512-d with released weights, TTE 512-d, the others 256-d; SatCLIP in float64, as it loads itself. Some of
 GeoCLIP's weights are below the normal range of float32, which slows it several times; "normal weights" has them set to
 0. Floor: the bare matrix products of the same encoder in the same precision, 1,024 places at a time on all threads, and
