@@ -36,6 +36,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "L=40, residual MLP 384 x 3": {"name": "graticule", "max_degree": 40},
     "L=40, SIREN 2 x 512 (SatCLIP's shape)": {"name": "satclip", "max_degree": 39},
     "L=100, residual MLP 384 x 3": {"name": "graticule", "max_degree": 100},
+    "L=40, linear": {"name": "harmonics", "body": "linear", "max_degree": 40},
 }
 SCATTERED = tuple(ENCODERS)[:3]
 PRECISIONS = ("float32", "bfloat16")
