@@ -40,9 +40,12 @@ class Scores:
 
     @cached_property
     def first_probe(self) -> str:
-        """The probe with most outcomes, of equals the first: one for classes only does not speak for all tasks."""
+        """The probe with most outcomes, of equals the first: one for classes only does not speak for all tasks.
+
+        Where no embedding could be examined, the name under which the baselines stand.
+        """
         counts = Counter(outcome.probe for outcome in self.outcomes)
-        return max(self.probes, key=counts.__getitem__)
+        return max(self.probes, key=counts.__getitem__, default=BASELINE)
 
     def by_probe(self, probe: str) -> dict[str, str]:
         """Names of the baselines, and of the embeddings under one probe, by the plain name of each."""
