@@ -103,7 +103,8 @@ class Model:
         """The same model that computes in "float32" or in "bfloat16".
 
         bfloat16 is several times as fast where the processor multiplies it, and rounded: the cosine to the float32
-        vector is at least .9999 for the model inside, .9998 through sixteen sine layers. It needs torch. SettingError for another precision.
+        vector is at least .9999 for the model inside, .9998 through sixteen sine layers. It needs
+        torch. SettingError for another precision.
         """
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
