@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -25,7 +24,7 @@ import duckdb
 import geopandas
 
 from benchmarks.bulk_places import CLUSTERED, check, checksum, make_model, make_places
-from benchmarks.running import markdown, parser
+from benchmarks.running import markdown, parser, processor
 from benchmarks.watched import Results
 from graticule.embed import load
 from graticule.files import read_json
@@ -233,7 +232,7 @@ def main() -> None:
 
     reading = [[what, f"{r['rows']:,}", f"{r['duckdb']:.2f}", f"{r['geopandas']:.2f}"] for what, r in read.items()]
     note = NOTE.format(
-        rows=rows, ray_rows=asked.ray_rows, pixel=asked.pixel, cores=os.cpu_count(), processor=_processor(),
+        rows=rows, ray_rows=asked.ray_rows, pixel=asked.pixel, cores=os.cpu_count(), processor=processor(),
         clustered=CLUSTERED, workers=workers,
         jobs=markdown(["", "rows", "seconds", "rows/s", "microseconds a row and core", "peak memory", "output"], table),
         before=job["before"], kept=job["kept"], gone=job["gone"], after=rows - job["before"],
@@ -245,11 +244,6 @@ def main() -> None:
     )  # fmt: skip
     Path(__file__).with_suffix(".md").write_text(note)
     shutil.rmtree(work)
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

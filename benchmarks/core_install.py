@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.running import markdown
+from benchmarks.running import machine, markdown
 
 HOME = Path(__file__).parent.parent
 ENGINES = str(HOME / "benchmarks" / "engines.py")
@@ -133,8 +133,8 @@ def main() -> None:
                     rates.setdefault((name, threads), []).append(counts / found["seconds"])
                     vectors[name] = found["vectors"]
     away, size = (np.linalg.norm(v, axis=1) for v in (vectors["numpy"] - vectors["torch"], vectors["torch"]))
-    machine = f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()}"
-    facts |= {"places": asked.places, "repeats": asked.repeats, "machine": machine}
+    told = f"{machine()}, Python {platform.python_version()}"
+    facts |= {"places": asked.places, "repeats": asked.repeats, "machine": told}
     rows = [
         ["onnxruntime" if name == body else name, str(threads), *(f"{rate:,.0f}" for rate in np.median(found, axis=0))]
         for (name, threads), found in sorted(rates.items(), key=lambda item: (item[0][1], item[0][0] == body))
@@ -142,13 +142,6 @@ def main() -> None:
     table = markdown(["", "threads", *(f"{count:,}" for count in counts)], rows)
     note = NOTE.format(difference=away.max() / size.mean(), **facts)
     Path(__file__).with_suffix(".md").write_text(note + table)
-
-
-def processor() -> str:
-    """What the machine calls its processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

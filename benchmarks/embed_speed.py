@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embed_speed_parts import ENCODERS, PRECISIONS, SCATTERED
-from benchmarks.running import markdown
+from benchmarks.running import cpuinfo, markdown, processor
 
 SPHERICART = dict(zip(SCATTERED, (16, 40, 39), strict=True))
 
@@ -39,11 +38,9 @@ def part(name: str, asked: dict[str, Any]) -> Any:
 
 def machine() -> str:
     """Name of the processor and whether it multiplies bfloat16."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    told = dict(line.split("\t: ", 1) for line in map(str.strip, lines) if "\t: " in line)
     flags = {"amx_bf16": "AMX bfloat16", "avx512_bf16": "AVX-512 bfloat16", "avx512f": "AVX-512"}
-    able = [words for flag, words in flags.items() if flag in told.get("flags", "").split()]
-    return ", ".join([told.get("model name", platform.processor()), *able])
+    able = [words for flag, words in flags.items() if flag in cpuinfo().get("flags", "").split()]
+    return ", ".join([processor(), *able])
 
 
 def per_second(seconds: float) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,7 +23,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.running import markdown
+from benchmarks.running import markdown, processor
 from graticule.embed import Model, load
 from graticule.encoders.location import location_encoder
 from graticule.encoders.networks import TorchNetworks
@@ -126,13 +125,6 @@ def main() -> None:
     table = markdown(["", "threads", "batch", *NAMES, "ONNX / Model.embed"], speeds)
     wrote = markdown(["", "seconds", ".pt2", "ONNX", "operations", ".pt2 differs", "ONNX differs"], graphs)
     Path(__file__).with_suffix(".md").write_text(note + table + GRAPHS + wrote)
-
-
-def processor() -> str:
-    """The name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
-import platform
 import socket
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.running import markdown
+from benchmarks.running import markdown, processor
 from graticule.encoders.location import location_encoder
 from graticule.encoders.towers import tower
 from graticule.geo.coords import uniform_places
@@ -217,12 +216,6 @@ def speed(batches: Sequence[int], rounds: int, steps: int) -> str:
         ratios = [f"{two / one:.2f}", f"{two / two_threads:.2f}"]
         table.append([f"{rows:,}", *(f"{value:,.0f}" for value in (one, two_threads, two)), *ratios])
     return markdown(["batch", *WAYS, "to 1 thread", "to 2 threads"], table)
-
-
-def processor() -> str:
-    """The name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:

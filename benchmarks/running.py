@@ -37,11 +37,21 @@ def peak_mb() -> float:
     return int(status["VmHWM"].split()[0]) / 1024
 
 
+def cpuinfo() -> dict[str, str]:
+    """What the machine says of its last core; nothing where it is not asked as on Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def processor() -> str:
+    """What the machine calls its processor."""
+    return cpuinfo().get("model name") or platform.machine()
+
+
 def machine() -> str:
     """How many cores, and what the machine calls its processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{os.cpu_count()} cores, {next(names, platform.machine())}"
+    return f"{os.cpu_count()} cores, {processor()}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graticule.encoders.networks import Networks, StoredNetworks, in_batches, in_torch
+from graticule.encoders.networks import PRECISIONS, Networks, StoredNetworks, in_batches, in_torch
 from graticule.encoders.networks import Vectors as Vectors
 from graticule.errors import SettingError, need, unknown
 from graticule.finished import about_run, origin
@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 INSIDE = Path(__file__).parent / "model"  # the released model
 SPACES = ("own", "shared")  # of the vectors of places
 LATTICE = 16_384  # places, some 180 km apart
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from graticule.encoders.folded import Folded, Gridded, Scattered, fold
 from graticule.encoders.location import LocationEncoder
+from graticule.encoders.networks import PRECISIONS
 from graticule.encoders.threads import in_threads
 from graticule.errors import unknown
 from graticule.geo.coords import Points
 from graticule.geo.grid import Axes, grid_axes, grid_points
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BLOCK = 1024  # places at a time
 FEW = 256  # places that are not worth a thread, or folding anything
 BAND = 16_384  # places of a grid that share what is computed once a row
@@ -96,7 +96,8 @@ def as_dtype(precision: str) -> torch.dtype:
     """The dtype of that name; SettingError for any but float32 and bfloat16."""
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    return PRECISIONS[precision]
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
 
 
 def _gridded(folded: Folded | None, axes: Axes) -> Gridded | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graticule.encoders.towers import Tower
 
 Vectors = NDArray[np.float32]
+PRECISIONS = ("float32", "bfloat16")  # in which places are embedded
 MANY = 100_000  # places whose embedding is worth the second in which torch is imported
 
 

@@ -48,16 +48,20 @@ class Tokens:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         used, tags = np.unique(np.concatenate([[0], self.tags[index]]), return_inverse=True)
+        return self.chosen(rows, index, offsets, used, tags[1:])
+
+    def chosen(self, regions: Any, entities: Any, offsets: Any, used: Any, tags: Any) -> Tokens:
+        """Some regions with `offsets` into some entities, whose `tags` count the `used` tag sets; arrays or tensors."""
         return replace(
             self,
             offsets=offsets,
-            tags=tags[1:],
-            geometry=self.geometry[index],
-            position=self.position[index],
+            tags=tags,
+            geometry=self.geometry[entities],
+            position=self.position[entities],
             tag_sets=self.tag_sets[used],
             frequent=None if self.frequent is None else self.frequent[used],
-            patches=None if self.patches is None else self.patches[rows],
-            seen=None if self.seen is None else self.seen[rows],
+            patches=None if self.patches is None else self.patches[regions],
+            seen=None if self.seen is None else self.seen[regions],
         )
 
     def where(self, keep: NDArray[np.bool_]) -> Tokens:

@@ -238,14 +238,4 @@ def part(tokens: Tokens, regions: slice) -> Tokens:
     used, tags = torch.unique(
         torch.cat([tokens.tags.new_zeros(1), tokens.tags[entities]]), return_inverse=True
     )  # row 0, no tags, stays
-    return replace(
-        tokens,
-        offsets=offsets - offsets[0],
-        tags=tags[1:],
-        geometry=tokens.geometry[entities],
-        position=tokens.position[entities],
-        tag_sets=tokens.tag_sets[used],
-        frequent=None if tokens.frequent is None else tokens.frequent[used],
-        patches=None if tokens.patches is None else tokens.patches[regions],
-        seen=None if tokens.seen is None else tokens.seen[regions],
-    )
+    return tokens.chosen(regions, entities, offsets - offsets[0], used, tags[1:])
