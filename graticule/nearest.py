@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graticule.data.store import Table
+from graticule.data.vectors import NAMES
 from graticule.embed import Model, Vectors
 from graticule.errors import DataError, SettingError, unknown
 from graticule.geo.coords import Points, fibonacci_lattice, great_circle_km, lonlat
@@ -66,7 +67,7 @@ def _places(table: Path | None) -> tuple[list[str], Points]:
     names: list[str] = []
     parts = []
     for rows, points in read_points(table):
-        column = next((c for c in ("name", "title", "id") if c in rows.schema.names), None)
+        column = next((c for c in NAMES if c in rows.schema.names), None)
         names += (
             [str(v) for v in rows[column].to_pylist()]
             if column

@@ -23,6 +23,11 @@ NAMES = ("name", "title", "id")  # columns that name a row, the first that is th
 ROWS = 16_384  # read at a time
 
 
+def parquet_files(path: Path) -> list[Path]:
+    """The files of a table: those in a folder by their names, or the one file that it is."""
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+
+
 @dataclass(frozen=True)
 class VectorTable:
     """A GeoParquet of vectors, or a folder of such files of one model, as one table of numbered rows."""
@@ -31,7 +36,7 @@ class VectorTable:
 
     @cached_property
     def _files(self) -> list[pq.ParquetFile]:
-        paths = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+        paths = parquet_files(self.path)
         if not paths:
             raise DataError(f"{self.path} holds no .parquet file: write vectors by `graticule embed`.")
         try:

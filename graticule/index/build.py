@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.data.vectors import VectorTable
+from graticule.data.vectors import VectorTable, parquet_files
 from graticule.errors import CacheError, DataError, SettingError, need
 from graticule.files import atomic_write, digest_json, is_as_stamped, opened_at, read_json, stamp, write_json
 from graticule.geo.coords import Points
@@ -79,8 +79,7 @@ def array_rows(points: Points, vectors: NDArray[Any], **about: Any) -> VectorRow
 
 def table_stamp(path: Path) -> dict[str, Any]:
     """Where a table is and what its files are, so that a changed one is noticed."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    return {"path": str(path.resolve()), "files": [stamp(file) for file in files]}
+    return {"path": str(path.resolve()), "files": [stamp(file) for file in parquet_files(path)]}
 
 
 def build_index(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graticule.data.vectors import VectorTable
+from graticule.data.vectors import VectorTable, parquet_files
 from graticule.errors import CacheError, DataError, SettingError
 from graticule.files import is_as_stamped, read_json
 from graticule.geo.coords import Points, great_circle_km
@@ -165,7 +165,7 @@ def _table(folder: Path, manifest: dict[str, Any], given: str | Path | None) -> 
     path = Path(given) if given is not None else was if was.exists() else folder.parent / was.name
     if not path.exists():
         raise DataError(f"{was}, whose rows {folder} holds, is not there any more: say where it is by --places.")
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = parquet_files(path)
     if len(files) != len(stamped["files"]) or not all(map(is_as_stamped, files, stamped["files"])):
         raise DataError(f"{path} is not what it was when {folder} was made of it: build the index again.")
     return VectorTable(path)

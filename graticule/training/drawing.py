@@ -97,8 +97,7 @@ def on_host(rows: Placed, pinned: bool) -> Placed:
         made = torch.from_numpy(np.ascontiguousarray(array))
         return made.pin_memory() if pinned else made
 
-    basis, whole = (None if array is None else tensor(array) for array in (rows.basis, rows.whole))
-    return Placed(tensor(rows.lonlat), _each(rows.features, tensor), rows.ids, basis, whole)
+    return _changed(rows, tensor)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -107,14 +106,15 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    def moved(rows: Placed) -> Placed:
-        basis, whole = (None if tensor is None else move(tensor) for tensor in (rows.basis, rows.whole))
-        return Placed(move(rows.lonlat), _each(rows.features, move), rows.ids, basis, whole)
-
-    return {name: moved(rows) for name, rows in batch.items()}
+    return {name: _changed(rows, move) for name, rows in batch.items()}
 
 
-def _each(features: Any, change: Callable[[Any], Tensor]) -> Any:
-    if isinstance(features, Tokens):
-        return Tokens(**{name: change(part) for name, part in features.arrays().items()})
-    return change(features)
+def _changed(rows: Placed, change: Callable[[Any], Tensor]) -> Placed:
+    """The same rows with all their arrays changed."""
+    features: Any
+    if isinstance(rows.features, Tokens):
+        features = Tokens(**{name: change(part) for name, part in rows.features.arrays().items()})
+    else:
+        features = change(rows.features)
+    basis, whole = (None if part is None else change(part) for part in (rows.basis, rows.whole))
+    return Placed(change(rows.lonlat), features, rows.ids, basis, whole)
