@@ -110,8 +110,8 @@ def read_vectors(path: Path) -> tuple[dict[str, Any], str, int, tuple[float, flo
 
 
 def _quantization(emb: dict[str, Any], kind: str) -> dict[str, Any]:
-    if not emb["quantization"]:
-        return {}
+    if "scale" not in (emb["quantization"] or {}):
+        return {}  # numbers that are the vectors' own, at most rounded to the data type
     scale: NDArray[np.float64] = np.atleast_1d(emb["quantization"]["scale"])
     method = {"method": "linear", "original_dtype": "float32", "quantized_dtype": kind, "scale": scale.tolist()}
     return {"emb:quantization": method}

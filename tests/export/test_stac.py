@@ -13,6 +13,7 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import MLMExtension
 
 import graticule
+from graticule.bulk import embed_table
 from graticule.errors import DataError, SettingError
 from graticule.export.model_item import count_parameters, write_model_item
 from graticule.export.stac import plain_name, relative, shape
@@ -119,6 +120,17 @@ def test_vectors_elsewhere_without_the_item_of_their_model(run, tmp_path):
     assert "emb:quantization" not in one["properties"]
     assert collection["data_type"] == "float32"
     assert collection["links"][1]["href"] == f"urn:graticule:{run.about['weights']}"
+
+
+def test_float16_vectors_have_a_data_type_and_no_scale(run, tmp_path):
+    places = tmp_path / "places.csv"
+    places.write_text("lon,lat\n13.4,52.5\n11.6,48.1\n")
+    embed_table(run, places, tmp_path / "half.parquet", numbers="float16")
+    collection, one = (
+        json.loads(path.read_text()) for path in write_vectors_items(tmp_path / "half.parquet", tmp_path)
+    )
+    assert collection["data_type"] == "float16"
+    assert "emb:quantization" not in one["properties"]
 
 
 def test_documents_are_valid_by_the_published_schemas(run, item, vectors):
